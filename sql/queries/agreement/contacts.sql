@@ -1,0 +1,30 @@
+-- name: seal_contact(referral_id, ciphertext, wrapped_key)!
+-- Put a sealed contact to a referral of the caller's broker, in place of an earlier one.
+select agreement.seal_contact(:referral_id, :ciphertext, :wrapped_key);
+
+-- name: shred_contact(referral_id)!
+-- Destroy a contact's key for good.
+select agreement.shred_contact(:referral_id);
+
+-- name: grant_contact_read(agreement_id, purpose)<!
+-- Grant the caller one read of a contact; to be committed before it is consumed.
+-- record: ContactRead
+select r.id, r.agreement_id, r.user_id, r.organization_id, r.purpose, r.granted_at, r.consumed_at
+from agreement.grant_contact_read(:agreement_id, :purpose) as r;
+
+-- name: consume_contact_read(id)^
+-- Use a grant that was committed before, and get the sealed contact.
+-- There is none where it was shredded or never known.
+-- record: SealedContact
+select c.referral_id as "referral_id!", c.ciphertext as "ciphertext!", c.wrapped_key as "wrapped_key!"
+from agreement.consume_contact_read(:id) as c;
+
+-- name: list_contact_reads(agreement_id, after, limit)
+-- Who was granted a read of the contact, when and why, newest first.
+-- record: ContactRead
+-- optional: after
+select r.id, r.agreement_id, r.user_id, r.organization_id, r.purpose, r.granted_at, r.consumed_at
+from agreement.contact_reads as r
+where r.agreement_id = :agreement_id and (:after::uuid is null or r.id < :after)
+order by r.id desc
+limit :limit;

@@ -1,0 +1,23 @@
+-- name: issue_invoice(agreement_id, amount, currency)<!
+-- Issue an invoice under an agreement.
+-- record: Invoice
+select i.id, i.agreement_id, i.amount, i.currency, i.status, i.created_by, i.created_at, i.settled_at
+from agreement.issue_invoice(:agreement_id, :amount, :currency) as i;
+
+-- name: list_invoices(agreement_id, after, limit)
+-- The invoices under one agreement.
+-- record: Invoice
+-- optional: after
+select i.id, i.agreement_id, i.amount, i.currency, i.status, i.created_by, i.created_at, i.settled_at
+from agreement.invoices as i
+where i.agreement_id = :agreement_id and (:after::uuid is null or i.id > :after)
+order by i.id
+limit :limit;
+
+-- name: settle_invoice(id, status)^
+-- Record that an invoice is paid or written off.
+-- record: Invoice
+update agreement.invoices as i
+set status = :status
+where i.id = :id
+returning i.id, i.agreement_id, i.amount, i.currency, i.status, i.created_by, i.created_at, i.settled_at;

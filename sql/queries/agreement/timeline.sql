@@ -1,0 +1,40 @@
+-- name: append_event(agreement_id, type, payload, occurred_at, corrects_seq)<!
+-- Append a party's event to a timeline.
+-- record: TimelineEvent
+-- optional: occurred_at, corrects_seq
+select
+    e.id, e.agreement_id, e.seq, e.type, e.payload, e.occurred_at, e.recorded_at, e.credential_kind, e.user_id,
+    e.organization_id, e.corrects_seq
+from agreement.append_event(:agreement_id, :type, :payload, :occurred_at, :corrects_seq) as e;
+
+-- name: list_timeline(agreement_id, after, limit)
+-- The events of one agreement, in order.
+-- record: TimelineEvent
+-- optional: after
+select
+    e.id, e.agreement_id, e.seq, e.type, e.payload, e.occurred_at, e.recorded_at, e.credential_kind, e.user_id,
+    e.organization_id, e.corrects_seq
+from agreement.timeline_events as e
+where e.agreement_id = :agreement_id and (:after::integer is null or e.seq > :after)
+order by e.seq
+limit :limit;
+
+-- name: list_events(after, limit)
+-- The events of all agreements of the caller's broker, in order of recording.
+-- record: TimelineEvent
+-- optional: after
+select
+    e.id, e.agreement_id, e.seq, e.type, e.payload, e.occurred_at, e.recorded_at, e.credential_kind, e.user_id,
+    e.organization_id, e.corrects_seq
+from agreement.timeline_events as e
+where :after::uuid is null or e.id > :after
+order by e.id
+limit :limit;
+
+-- name: list_chain(agreement_id)
+-- The hash chain of one agreement: the exact text of each event and its hash.
+-- record: ChainLink
+select e.seq, agreement.event_body(e) as "body!", encode(e.hash, 'hex') as "hash!"
+from agreement.timeline_events as e
+where e.agreement_id = :agreement_id
+order by e.seq;

@@ -1,0 +1,22 @@
+-- name: create_organization(title, slug)<!
+-- Create an organization that its founder owns.
+-- record: Organization
+select o.id, o.title, o.slug, o.created_at
+from shared.create_organization(:title, :slug) as o;
+
+-- name: list_organizations(after, limit)
+-- The organizations of the caller, in order of their creation.
+-- record: Organization
+-- optional: after
+select o.id, o.title, o.slug, o.created_at
+from shared.organizations as o
+where :after::uuid is null or o.id > :after
+order by o.id
+limit :limit;
+
+-- name: get_organization(id)^
+-- One of the caller's organizations.
+-- record: Organization
+select o.id, o.title, o.slug, o.created_at
+from shared.organizations as o
+where o.id = :id;

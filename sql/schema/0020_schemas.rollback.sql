@@ -1,0 +1,6 @@
+drop schema agreement;
+drop schema apiauth;
+drop schema shared;
+
+alter default privileges for role brokerflow_owner, brokerflow_guard, brokerflow_vault
+    grant execute on functions to public;

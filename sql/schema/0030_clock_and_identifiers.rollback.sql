@@ -1,0 +1,4 @@
+drop function shared.refuse(text, text, text);
+drop function shared.iso8601(timestamptz);
+drop function shared.uuidv7();
+drop function shared.clock();

@@ -1,0 +1,49 @@
+-- The clock, the identifiers and the refusal: three small things that every chapter uses.
+-- depends: 0020_schemas
+
+set local role brokerflow_owner;
+
+-- Not now(): that is the transaction's start, and a command that waited for a lock happens after the wait.
+create function shared.clock() returns timestamptz
+language sql volatile parallel safe
+as 'select clock_timestamp()';
+
+comment on function shared.clock() is 'Axiom A3: business time is the database''s. Every recorded time comes from here, none from a caller.';
+
+-- A UUIDv7 by RFC 9562: 48 bits of milliseconds, 12 bits of the fraction below them, then the
+-- variant and 62 random bits, which a version 4 UUID has in the same place. PostgreSQL has its own from 18 only.
+create function shared.uuidv7() returns uuid
+language sql volatile parallel safe
+as $$
+    select encode(
+        int8send(((t.microseconds / 1000) << 16) | (7 << 12) | ((t.microseconds % 1000) * 4096 / 1000))
+        || substring(uuid_send(gen_random_uuid()) from 9),
+        'hex'
+    )::uuid
+    from (select (extract(epoch from clock_timestamp()) * 1000000)::bigint as microseconds) as t
+$$;
+
+comment on function shared.uuidv7() is 'A time-ordered identifier, so that keys arrive at the right edge of their index.';
+
+create function shared.iso8601(moment timestamptz) returns text
+language sql immutable parallel safe
+as $$ select to_char(iso8601.moment at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
+
+comment on function shared.iso8601(timestamptz) is 'RFC 3339 in UTC with microseconds, whatever the session''s time zone: hashes depend on it.';
+
+-- A trigger's refusal looks like a native violation: a standard SQLSTATE and the broken proposition as its
+-- constraint, which is always the name of the object that refuses.
+create function shared.refuse(proposition text, message text, code text default 'check_violation') returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+    raise exception using errcode = refuse.code, constraint = refuse.proposition, message = refuse.message;
+end;
+$$;
+
+comment on function shared.refuse(text, text, text) is 'Raises a refusal that names the proposition it keeps.';
+
+grant execute on function
+    shared.clock(), shared.uuidv7(), shared.iso8601(timestamptz), shared.refuse(text, text, text)
+to brokerflow_app, brokerflow_guard, brokerflow_vault, brokerflow_auditor;

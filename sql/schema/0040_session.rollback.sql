@@ -1,0 +1,14 @@
+drop function shared.acting_organization(text);
+drop function shared.current_organization_id();
+drop function shared.current_user_id();
+drop function shared.current_actor();
+drop function apiauth.seal_actor(shared.actor);
+drop function apiauth.seal_of(text);
+drop function apiauth.authenticate_message(text);
+drop function apiauth.xor_block(bytea, integer);
+drop table apiauth.context_keys;
+drop function shared.are_known_scopes(text[]);
+drop function shared.minimum_role(text);
+drop type shared.actor;
+drop type shared.credential_kind;
+drop type shared.member_role;

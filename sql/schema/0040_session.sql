@@ -1,0 +1,194 @@
+-- Who acts: the sealed actor of a transaction, and the questions that policies ask about it.
+--
+-- An entrance (0220) proves a credential and seals the actor into a transaction-local setting. Anybody may write
+-- that setting, nobody can forge it: it carries an HMAC-SHA256 whose key only the guard reads, bound to this backend
+-- and to this transaction's start. So a value written by hand, kept for a later transaction or carried to another
+-- backend is refused.
+-- depends: 0030_clock_and_identifiers
+
+set local role brokerflow_owner;
+
+create type shared.member_role as enum ('viewer', 'agent', 'admin', 'owner');
+create type shared.credential_kind as enum ('session', 'personal_token', 'esign');
+
+create type shared.actor as (
+    kind shared.credential_kind,
+    credential_id uuid,
+    user_id uuid,
+    organization_id uuid,
+    role shared.member_role,
+    scopes text[],              -- null: all, as a session has
+    is_platform_admin boolean
+);
+
+comment on type shared.actor is 'Who acts, as an entrance proved it; null fields where the credential says nothing.';
+
+-- The scopes that exist, and the least role that may use each.
+create function shared.minimum_role(scope text) returns shared.member_role
+language sql immutable parallel safe
+as $$
+    select case minimum_role.scope
+        when 'agreements:read' then 'viewer'
+        when 'agreements:write' then 'agent'
+        when 'contacts:read' then 'agent'
+        when 'organizations:write' then 'admin'
+        when 'tokens:write' then 'viewer'
+    end::shared.member_role
+$$;
+
+comment on function shared.minimum_role(text) is 'The least role that may use a scope; null for a scope that does not exist.';
+
+create function shared.are_known_scopes(scopes text[]) returns boolean
+language sql immutable parallel safe
+as $$
+    select coalesce(bool_and(shared.minimum_role(s.name) is not null), true) from unnest(are_known_scopes.scopes) as s (name)
+$$;
+
+comment on function shared.are_known_scopes(text[]) is 'Whether each scope exists.';
+
+grant execute on function shared.minimum_role(text), shared.are_known_scopes(text[])
+to brokerflow_app, brokerflow_guard, brokerflow_vault;
+
+set local role brokerflow_guard;
+
+-- One key, as the two padded blocks of RFC 2104, so that an HMAC costs two hashes. Granted to nobody.
+create table apiauth.context_keys (
+    id smallint primary key default 1,
+    inner_block bytea not null,
+    outer_block bytea not null,
+    constraint context_keys_only_one check (id = 1),
+    constraint context_keys_blocks_are_64_bytes check (octet_length(inner_block) = 64 and octet_length(outer_block) = 64)
+);
+
+comment on table apiauth.context_keys is 'Axiom A9: the key that seals actors. Only the guard reads it, so only an entrance can name an actor.';
+
+alter table apiauth.context_keys enable row level security;
+
+create function apiauth.xor_block(key bytea, pad integer) returns bytea
+language sql immutable parallel safe
+as $$
+    select decode(
+        string_agg(
+            lpad(to_hex(case when i < octet_length(xor_block.key) then get_byte(xor_block.key, i) else 0 end # xor_block.pad), 2, '0'),
+            '' order by i
+        ),
+        'hex'
+    )
+    from generate_series(0, 63) as i
+$$;
+
+comment on function apiauth.xor_block(bytea, integer) is 'A key of at most 64 bytes as a padded block of RFC 2104.';
+
+-- Three version 4 UUIDs carry 366 random bits from the server's strong generator; their hash is the key.
+insert into apiauth.context_keys (inner_block, outer_block)
+select apiauth.xor_block(k.key, 54), apiauth.xor_block(k.key, 92)   -- 0x36 and 0x5c
+from (
+    select sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) as key
+    offset 0
+) as k;
+
+create function apiauth.authenticate_message(message text) returns bytea
+language sql stable
+set search_path = ''
+as $$
+    select sha256(k.outer_block || sha256(k.inner_block || convert_to(authenticate_message.message, 'UTF8')))
+    from apiauth.context_keys as k
+$$;
+
+comment on function apiauth.authenticate_message(text) is 'HMAC-SHA256 of a message under the context key. Granted to nobody: who could call it could forge.';
+
+-- Backend and transaction start are in the message, not in the setting: a seal is valid here and now only.
+create function apiauth.seal_of(body text) returns text
+language sql stable
+set search_path = ''
+as $$
+    select encode(
+        apiauth.authenticate_message(
+            pg_backend_pid() || ' ' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint || ' ' || seal_of.body
+        ),
+        'hex'
+    )
+$$;
+
+comment on function apiauth.seal_of(text) is 'The seal of an actor in this transaction of this backend. Granted to nobody.';
+
+create function apiauth.seal_actor(actor shared.actor) returns void
+language sql volatile
+set search_path = ''
+as $$
+    select set_config('brokerflow.actor', apiauth.seal_of(seal_actor.actor::text) || seal_actor.actor::text, true)
+$$;
+
+comment on function apiauth.seal_actor(shared.actor) is 'Puts the proved actor into the transaction. Granted to nobody: entrances call it.';
+
+-- Crosses into the guard's key. Parallel restricted, since a worker has another pid than the backend that was sealed.
+create function shared.current_actor() returns shared.actor
+language plpgsql stable parallel restricted security definer
+set search_path = ''
+as $$
+declare
+    v_setting text := current_setting('brokerflow.actor', true);
+    v_body text := substr(v_setting, 65);
+begin
+    -- After a transaction-local use the setting reads as '' for the rest of the session.
+    if coalesce(v_setting, '') = '' then
+        return null;
+    end if;
+    -- Hashes are compared, so that the time taken says nothing about the seal.
+    if sha256(convert_to(left(v_setting, 64), 'UTF8')) <> sha256(convert_to(apiauth.seal_of(v_body), 'UTF8')) then
+        raise exception using
+            errcode = 'invalid_authorization_specification',
+            constraint = 'current_actor',
+            message = 'the actor of this transaction was not sealed by an entrance';
+    end if;
+    return v_body::shared.actor;
+end;
+$$;
+
+comment on function shared.current_actor() is 'Axiom A9: who asks is proved to the database, not told to it. A forged, kept or carried setting is refused.';
+
+revoke execute on function shared.current_actor() from public;
+grant execute on function shared.current_actor() to brokerflow_owner, brokerflow_app, brokerflow_vault, brokerflow_auditor;
+
+set local role brokerflow_owner;
+
+create function shared.current_user_id() returns uuid
+language sql stable parallel restricted
+as 'select (shared.current_actor()).user_id';
+
+comment on function shared.current_user_id() is 'The proved user, or null.';
+
+create function shared.current_organization_id() returns uuid
+language sql stable parallel restricted
+as 'select (shared.current_actor()).organization_id';
+
+comment on function shared.current_organization_id() is 'The tenant of the proved actor, or null.';
+
+-- Policies compare a row's tenant with this. It raises rather than hides, because a credential without the scope,
+-- or a viewer who writes, is told so (403), whereas another tenant's row does not exist for him (404).
+create function shared.acting_organization(scope text) returns uuid
+language plpgsql stable parallel restricted
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+begin
+    if not acting_organization.scope = any (coalesce(v_actor.scopes, array[acting_organization.scope])) then
+        perform shared.refuse(
+            'credential_scope', format('the credential lacks the scope %s', acting_organization.scope), 'insufficient_privilege'
+        );
+    end if;
+    if v_actor.role < shared.minimum_role(acting_organization.scope) then
+        perform shared.refuse(
+            'member_role', format('the role %s may not use %s', v_actor.role, acting_organization.scope), 'insufficient_privilege'
+        );
+    end if;
+    return v_actor.organization_id;
+end;
+$$;
+
+comment on function shared.acting_organization(text) is 'Axiom A9: the actor''s organization, if his credential bears the scope and his role may use it. Every tenant policy compares with it.';
+
+grant execute on function
+    shared.current_user_id(), shared.current_organization_id(), shared.acting_organization(text)
+to brokerflow_app, brokerflow_guard, brokerflow_vault, brokerflow_auditor;

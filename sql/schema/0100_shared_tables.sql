@@ -1,0 +1,129 @@
+-- People and organizations, and what every domain leaves behind: stored responses, the outbox, the audit log.
+-- depends: 0040_session
+
+set local role brokerflow_owner;
+
+-- The rules of the house, in words. Each object that enforces one says so in its comment.
+create table shared.axioms (
+    id text primary key,
+    rule text not null,
+    constraint axioms_id_is_numbered check (id ~ '^A[1-9][0-9]?$')
+);
+
+comment on table shared.axioms is 'What this database promises, whatever the path.';
+
+insert into shared.axioms (id, rule)
+values
+    ('A1', 'A referral has at most one live agreement.'),
+    ('A2', 'A client''s contact is readable only through the accessor, only by a party of an effective agreement.'),
+    ('A3', 'Business time is the database''s: no caller sets a recorded time, gated events lie between effectiveness and now, and effective_at is set once.'),
+    ('A4', 'The timeline is written once: append-only, gapless 1..n per agreement, hash-chained.'),
+    ('A5', 'An effect leaves only through the outbox, in the transaction that caused it.'),
+    ('A6', 'A command with an Idempotency-Key happens once; the key is bound to its actor, route and request.'),
+    ('A7', 'Every read of a contact has a committed audit row before the value leaves; no rollback can erase it.'),
+    ('A8', 'An agreement moves only along the state machine; it is never deleted; its region never changes; a refused attempt is recorded.'),
+    ('A9', 'Who asks is proved to the database, not told to it; nobody sees or touches another tenant''s rows.'),
+    ('A10', 'No credential at rest can be replayed; expired or revoked never authenticates, from the next statement on.'),
+    ('A12', 'A dispute governs the money: opening freezes, upheld voids and invalidates, dismissed restores; a party never judges its own case.');
+
+create table shared.users (
+    id uuid primary key default shared.uuidv7(),
+    email text not null,
+    full_name text not null,
+    created_at timestamptz not null default shared.clock(),
+    constraint users_email_is_an_address check (email ~ '^[^@\s]+@[^@\s]+\.[^@\s]+$' and length(email) <= 254),
+    constraint users_full_name_is_present check (full_name ~ '\S' and length(full_name) <= 200)
+);
+
+-- One person, one account: neither case nor Unicode form makes another address. Serves the login as well.
+create unique index users_email_in_any_case on shared.users (lower(normalize(email, nfkc)));
+
+comment on table shared.users is 'People. Credentials are in apiauth; a row here lets nobody in.';
+
+create table shared.organizations (
+    id uuid primary key default shared.uuidv7(),
+    title text not null,
+    slug text not null,
+    created_at timestamptz not null default shared.clock(),
+    constraint organizations_slug_key unique (slug),
+    constraint organizations_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
+    constraint organizations_title_is_present check (title ~ '\S' and length(title) <= 200)
+);
+
+comment on table shared.organizations is 'Tenants.';
+
+create table shared.memberships (
+    organization_id uuid not null references shared.organizations (id) on delete cascade,
+    user_id uuid not null references shared.users (id) on delete cascade,
+    role shared.member_role not null,
+    created_at timestamptz not null default shared.clock(),
+    constraint memberships_pkey primary key (organization_id, user_id)
+);
+
+-- Serves every entrance: the organizations of a user, the earliest first.
+create index memberships_user_id_created_at_idx on shared.memberships (user_id, created_at, organization_id);
+
+comment on table shared.memberships is 'Who belongs to which organization, and as what.';
+
+create table shared.platform_admins (
+    user_id uuid primary key references shared.users (id) on delete cascade,
+    granted_at timestamptz not null default shared.clock()
+);
+
+comment on table shared.platform_admins is 'Users who judge disputes. Written by the owner alone: no route and no role of the service can make one.';
+
+create table shared.idempotency_keys (
+    user_id uuid not null references shared.users (id) on delete cascade,
+    key text not null,
+    route text not null,
+    request_digest bytea not null,
+    status smallint not null,
+    response bytea not null,    -- sealed by the service: it may hold a token that is shown once
+    created_at timestamptz not null default shared.clock(),
+    constraint idempotency_keys_once_an_actor primary key (user_id, key),
+    constraint idempotency_keys_key_is_visible check (key ~ '^[\x21-\x7e]{1,255}$'),
+    constraint idempotency_keys_digest_is_sha256 check (octet_length(request_digest) = 32),
+    constraint idempotency_keys_only_successes check (status between 200 and 299)
+);
+
+comment on table shared.idempotency_keys is 'Responses that were sent, each stored in the transaction of its effect.';
+
+comment on constraint idempotency_keys_once_an_actor on shared.idempotency_keys is
+    'Axiom A6: a command with an Idempotency-Key happens once. The key is its actor''s own, and the response commits with the effect or not at all.';
+
+create table shared.outbox (
+    id uuid primary key default shared.uuidv7(),
+    topic text not null,
+    event_id uuid not null,
+    payload jsonb not null,
+    created_at timestamptz not null default shared.clock(),
+    constraint outbox_one_message_per_event unique (event_id)
+);
+
+comment on table shared.outbox is 'Messages that must leave. Insert is granted to nobody: triggers behind the timeline write it.';
+
+comment on constraint outbox_one_message_per_event on shared.outbox is
+    'Axiom A5: an effect leaves only through the outbox, in the transaction that caused it. Commit leaves exactly one message.';
+
+-- No foreign keys: the log outlives what it speaks of.
+create table shared.audit_log (
+    id uuid primary key default shared.uuidv7(),
+    recorded_at timestamptz not null default shared.clock(),
+    credential_kind shared.credential_kind,
+    credential_id uuid,
+    user_id uuid,
+    organization_id uuid,
+    action text not null,
+    subject text not null,
+    outcome text not null,
+    reason text,
+    detail jsonb not null default '{}',
+    request_id text,
+    constraint audit_log_outcome_is_known check (outcome in ('done', 'denied')),
+    constraint audit_log_denial_has_a_reason check (outcome <> 'denied' or reason is not null)
+);
+
+-- Serves "what happened to this": the subject's rows in order.
+create index audit_log_subject_idx on shared.audit_log (subject, id);
+
+comment on table shared.audit_log is 'Who did what, and who was refused what. Written by triggers and by record_denial, by nobody directly.';

@@ -1,0 +1,14 @@
+drop trigger outbox_announce on shared.outbox;
+drop function shared.outbox_announce();
+drop trigger memberships_write_audit on shared.memberships;
+drop function shared.memberships_write_audit();
+drop trigger memberships_role_from_another on shared.memberships;
+drop function shared.memberships_role_from_another();
+drop trigger memberships_keep_an_owner on shared.memberships;
+drop function shared.memberships_keep_an_owner();
+drop trigger organizations_founder_is_owner on shared.organizations;
+drop function shared.organizations_founder_is_owner();
+drop function shared.write_audit(text, text, text, text, jsonb, text);
+drop trigger audit_log_never_emptied on shared.audit_log;
+drop trigger audit_log_written_once on shared.audit_log;
+drop function shared.refuse_change();

@@ -1,0 +1,161 @@
+-- What holds across rows in shared: records are written once, organizations keep an owner, messages are announced.
+-- depends: 0100_shared_tables
+
+set local role brokerflow_owner;
+
+-- Serves every write-once table: a trigger's own name is the proposition it keeps. Privileges would not bind the
+-- owner, a trigger does.
+create function shared.refuse_change() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform shared.refuse(tg_name, format('%s.%s is written once: %s is refused', tg_table_schema, tg_table_name, lower(tg_op)));
+    return null;
+end;
+$$;
+
+comment on function shared.refuse_change() is 'Refuses UPDATE, DELETE and TRUNCATE on a table that is written once.';
+grant execute on function shared.refuse_change() to brokerflow_vault;
+
+create trigger audit_log_written_once
+before update or delete on shared.audit_log
+for each row execute function shared.refuse_change();
+
+create trigger audit_log_never_emptied
+before truncate on shared.audit_log
+for each statement execute function shared.refuse_change();
+
+comment on trigger audit_log_written_once on shared.audit_log is
+    'Axiom A7: every read of a contact has a committed audit row. Audit rows are not changed and not removed, also not by the owner.';
+comment on trigger audit_log_never_emptied on shared.audit_log is
+    'Axiom A7: every read of a contact has a committed audit row. TRUNCATE fires no row trigger, so it has its own.';
+
+-- The audit log's only writer. Crosses into a table that its callers may not write; the actor comes from the seal.
+create function shared.write_audit(
+    action text, subject text, outcome text default 'done', reason text default null, detail jsonb default '{}', request_id text default null
+) returns void
+language sql volatile security definer
+set search_path = ''
+as $$
+    insert into shared.audit_log (
+        credential_kind, credential_id, user_id, organization_id, action, subject, outcome, reason, detail, request_id
+    )
+    select a.kind, a.credential_id, a.user_id, a.organization_id,
+        write_audit.action, write_audit.subject, write_audit.outcome, write_audit.reason, write_audit.detail, write_audit.request_id
+    from shared.current_actor() as a
+$$;
+
+comment on function shared.write_audit(text, text, text, text, jsonb, text) is 'Writes one row of the audit log with the proved actor. Granted to the guard and the vault, for their triggers and commands.';
+
+revoke execute on function shared.write_audit(text, text, text, text, jsonb, text) from public;
+grant execute on function shared.write_audit(text, text, text, text, jsonb, text) to brokerflow_guard, brokerflow_vault;
+
+-- A foreign key cannot require a child, and the founder could not insert himself: the policy asks for an admin.
+create function shared.organizations_founder_is_owner() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+    insert into shared.memberships (organization_id, user_id, role)
+    values (new.id, shared.current_user_id(), 'owner');
+    return null;
+end;
+$$;
+
+comment on function shared.organizations_founder_is_owner() is 'Crosses the membership policy once, for the founder.';
+revoke execute on function shared.organizations_founder_is_owner() from public;
+
+create trigger organizations_founder_is_owner
+after insert on shared.organizations
+for each row execute function shared.organizations_founder_is_owner();
+
+comment on trigger organizations_founder_is_owner on shared.organizations is
+    'Axiom A9: who asks is proved. The owner of a new organization is the proved actor, nobody he names.';
+
+-- An invariant over the rows of one organization, which no constraint can count. The organization's row is locked
+-- first: two owners who leave at once would otherwise each see the other.
+create function shared.memberships_keep_an_owner() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+    perform from shared.organizations as o where o.id = old.organization_id for update;
+    if found and not exists (
+        select from shared.memberships as m where m.organization_id = old.organization_id and m.role = 'owner'
+    ) then
+        perform shared.refuse('memberships_keep_an_owner', 'an organization keeps at least one owner');
+    end if;
+    return null;
+end;
+$$;
+
+comment on function shared.memberships_keep_an_owner() is 'Crosses row security to see all owners.';
+revoke execute on function shared.memberships_keep_an_owner() from public;
+
+create trigger memberships_keep_an_owner
+after update of role or delete on shared.memberships
+for each row when (old.role = 'owner')
+execute function shared.memberships_keep_an_owner();
+
+comment on trigger memberships_keep_an_owner on shared.memberships is 'The last owner cannot leave or step down. A trigger, since it counts rows.';
+
+-- Compares the row with the actor; a policy would hide the row and answer "not found" instead of refusing.
+create function shared.memberships_role_from_another() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if new.user_id = shared.current_user_id() then
+        perform shared.refuse('memberships_role_from_another', 'nobody gives himself a role', 'insufficient_privilege');
+    end if;
+    return new;
+end;
+$$;
+
+create trigger memberships_role_from_another
+before update of role on shared.memberships
+for each row execute function shared.memberships_role_from_another();
+
+comment on trigger memberships_role_from_another on shared.memberships is 'Axiom A9: nobody gives himself a role. A role comes from another member who may give it.';
+
+create function shared.memberships_write_audit() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+    v_row shared.memberships := coalesce(new, old);
+begin
+    perform shared.write_audit(
+        'membership.' || lower(tg_op), 'organization/' || v_row.organization_id,
+        detail => jsonb_build_object('user_id', v_row.user_id, 'from', old.role, 'to', new.role)
+    );
+    return null;
+end;
+$$;
+
+comment on function shared.memberships_write_audit() is 'Crosses into the audit log.';
+revoke execute on function shared.memberships_write_audit() from public;
+
+create trigger memberships_write_audit
+after insert or update or delete on shared.memberships
+for each row execute function shared.memberships_write_audit();
+
+comment on trigger memberships_write_audit on shared.memberships is 'Axiom A9: who asks is proved. Each change of a role is in the audit log with the one who made it.';
+
+-- The payload may have any size; a notification of more than 8000 bytes would abort the business transaction.
+create function shared.outbox_announce() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform pg_notify('outbox', new.id::text);
+    return null;
+end;
+$$;
+
+create trigger outbox_announce
+after insert on shared.outbox
+for each row execute function shared.outbox_announce();
+
+comment on trigger outbox_announce on shared.outbox is 'Axiom A5: an effect leaves only through the outbox. Listeners are told the message''s id, and nothing else.';

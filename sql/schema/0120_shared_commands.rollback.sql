@@ -1,0 +1,10 @@
+drop function shared.revoke_platform_admin(text);
+drop function shared.grant_platform_admin(text);
+drop function shared.record_denial(text, text, text, text);
+drop function shared.find_response(text, text, bytea);
+drop function shared.add_member(uuid, text, shared.member_role);
+drop function shared.find_user_by_email(text);
+drop function shared.create_organization(text, text);
+drop function shared.can_administer(uuid, shared.member_role);
+drop function shared.member_role_in(uuid);
+drop function shared.current_organization_ids();

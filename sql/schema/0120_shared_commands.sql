@@ -1,0 +1,179 @@
+-- What may be asked of shared: organizations and their members, stored responses, denials, platform admins.
+-- depends: 0110_shared_rules
+
+set local role brokerflow_owner;
+
+-- Crosses row security, since the policies on memberships ask it. An array, so that indexes serve the comparison.
+create function shared.current_organization_ids() returns uuid[]
+language sql stable parallel restricted security definer
+set search_path = ''
+as $$
+    select array(select m.organization_id from shared.memberships as m where m.user_id = (select shared.current_user_id()))
+$$;
+
+comment on function shared.current_organization_ids() is 'Axiom A9: nobody sees another tenant''s rows. The organizations of the proved user, however many he works in.';
+revoke execute on function shared.current_organization_ids() from public;
+grant execute on function shared.current_organization_ids() to brokerflow_app;
+
+-- Crosses row security, likewise.
+create function shared.member_role_in(organization_id uuid) returns shared.member_role
+language sql stable parallel restricted security definer
+set search_path = ''
+as $$
+    select m.role
+    from shared.memberships as m
+    where m.organization_id = member_role_in.organization_id
+        and m.user_id = (select shared.current_user_id())
+$$;
+
+comment on function shared.member_role_in(uuid) is 'The role of the actor''s user in an organization, or null.';
+revoke execute on function shared.member_role_in(uuid) from public;
+grant execute on function shared.member_role_in(uuid) to brokerflow_app;
+
+create function shared.can_administer(organization_id uuid, minimum shared.member_role default 'admin') returns boolean
+language plpgsql stable parallel restricted
+set search_path = ''
+as $$
+begin
+    -- The organization in question need not be the one the actor works in: the scope is asked, the tenant not.
+    if not 'organizations:write' = any (coalesce((shared.current_actor()).scopes, array['organizations:write'])) then
+        perform shared.refuse('credential_scope', 'the credential lacks the scope organizations:write', 'insufficient_privilege');
+    end if;
+    return coalesce(shared.member_role_in(can_administer.organization_id) >= can_administer.minimum, false);
+end;
+$$;
+
+comment on function shared.can_administer(uuid, shared.member_role) is 'Whether the actor has at least this role in an organization; raises where his credential lacks the scope.';
+grant execute on function shared.can_administer(uuid, shared.member_role) to brokerflow_app;
+
+-- A command, because the new row is visible to its founder only after the trigger has made him a member.
+create function shared.create_organization(title text, slug text) returns shared.organizations
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_id uuid := shared.uuidv7();
+    v_organization shared.organizations;
+begin
+    insert into shared.organizations (id, title, slug)
+    values (v_id, create_organization.title, create_organization.slug);
+    select * into v_organization from shared.organizations as o where o.id = v_id;
+    return v_organization;
+end;
+$$;
+
+comment on function shared.create_organization(text, text) is 'Creates an organization that its founder owns.';
+grant execute on function shared.create_organization(text, text) to brokerflow_app;
+
+-- Crosses row security for one look: an admin may find by address whom he cannot see yet.
+create function shared.find_user_by_email(email text) returns uuid
+language sql stable security definer
+set search_path = ''
+as $$
+    select u.id
+    from shared.users as u
+    where lower(normalize(u.email, nfkc)) = lower(normalize(find_user_by_email.email, nfkc))
+        and exists (select from shared.memberships as m where m.user_id = shared.current_user_id() and m.role >= 'admin')
+$$;
+
+comment on function shared.find_user_by_email(text) is 'The user of an address, for an actor who administers some organization.';
+revoke execute on function shared.find_user_by_email(text) from public;
+grant execute on function shared.find_user_by_email(text) to brokerflow_app;
+
+create function shared.add_member(organization_id uuid, email text, role shared.member_role) returns shared.memberships
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_user_id uuid := shared.find_user_by_email(add_member.email);
+    v_membership shared.memberships;
+begin
+    if v_user_id is null or shared.member_role_in(add_member.organization_id) is null then
+        perform shared.refuse('memberships_user_id_fkey', 'no such user or organization', 'no_data_found');
+    end if;
+    insert into shared.memberships as m (organization_id, user_id, role)
+    values (add_member.organization_id, v_user_id, add_member.role)
+    returning m.* into v_membership;
+    return v_membership;
+end;
+$$;
+
+comment on function shared.add_member(uuid, text, shared.member_role) is 'Adds a registered user to an organization.';
+grant execute on function shared.add_member(uuid, text, shared.member_role) to brokerflow_app;
+
+-- A second command with the same key waits for nobody: the lock is tried, and a taken one is said to be in flight.
+create function shared.find_response(key text, route text, request_digest bytea) returns table (status smallint, response bytea)
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_user_id uuid := shared.current_user_id();
+    v_stored shared.idempotency_keys;
+begin
+    if not pg_try_advisory_xact_lock(hashtextextended(find_response.key, hashtextextended(v_user_id::text, 0))) then
+        perform shared.refuse('idempotency_keys_not_in_flight', 'a request with this key is being answered', 'lock_not_available');
+    end if;
+    select * into v_stored from shared.idempotency_keys as k where k.user_id = v_user_id and k.key = find_response.key;
+    if not found then
+        return;
+    end if;
+    if (v_stored.route, v_stored.request_digest) is distinct from (find_response.route, find_response.request_digest) then
+        perform shared.refuse('idempotency_keys_same_request', 'the key was used with another request');
+    end if;
+    return query select v_stored.status, v_stored.response;
+end;
+$$;
+
+comment on function shared.find_response(text, text, bytea) is
+    'Axiom A6: a command with an Idempotency-Key happens once. The stored response, or nothing and the key is this transaction''s; another request or one in flight is refused.';
+grant execute on function shared.find_response(text, text, bytea) to brokerflow_app;
+
+-- Crosses into the audit log. It can only say that the proved actor was denied: nobody denies in another's name.
+create function shared.record_denial(action text, subject text, reason text, request_id text) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+    if shared.current_actor() is null then
+        perform shared.refuse('current_actor', 'a denial names a proved actor', 'invalid_authorization_specification');
+    end if;
+    perform shared.write_audit(record_denial.action, record_denial.subject, 'denied', record_denial.reason, request_id => record_denial.request_id);
+end;
+$$;
+
+comment on function shared.record_denial(text, text, text, text) is
+    'Axiom A8: a refused attempt leaves a denial in the audit log. It runs in a transaction of its own, since the refused one takes its traces along.';
+revoke execute on function shared.record_denial(text, text, text, text) from public;
+grant execute on function shared.record_denial(text, text, text, text) to brokerflow_app;
+
+-- For the operator, as the owner: granted to nobody.
+create function shared.grant_platform_admin(email text) returns boolean
+language sql volatile
+set search_path = ''
+as $$
+    with granted as (
+        insert into shared.platform_admins (user_id)
+        select u.id from shared.users as u
+        where lower(normalize(u.email, nfkc)) = lower(normalize(grant_platform_admin.email, nfkc))
+        on conflict (user_id) do update set granted_at = platform_admins.granted_at
+        returning user_id
+    )
+    select exists (select from granted)
+$$;
+
+comment on function shared.grant_platform_admin(text) is 'Makes a user judge disputes; false where there is no such user.';
+
+create function shared.revoke_platform_admin(email text) returns boolean
+language sql volatile
+set search_path = ''
+as $$
+    with revoked as (
+        delete from shared.platform_admins as a
+        using shared.users as u
+        where u.id = a.user_id and lower(normalize(u.email, nfkc)) = lower(normalize(revoke_platform_admin.email, nfkc))
+        returning a.user_id
+    )
+    select exists (select from revoked)
+$$;
+
+comment on function shared.revoke_platform_admin(text) is 'Ends it; false where the user was none.';

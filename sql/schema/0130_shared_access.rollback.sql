@@ -1,0 +1,33 @@
+revoke all on all tables in schema shared from brokerflow_app, brokerflow_guard, brokerflow_auditor;
+
+drop policy select_auditor on shared.audit_log;
+drop policy select_auditor on shared.outbox;
+drop policy select_auditor on shared.idempotency_keys;
+drop policy select_auditor on shared.platform_admins;
+drop policy select_auditor on shared.memberships;
+drop policy select_auditor on shared.organizations;
+drop policy select_auditor on shared.users;
+drop policy insert_actor on shared.idempotency_keys;
+drop policy select_actor on shared.idempotency_keys;
+drop policy select_guard on shared.platform_admins;
+drop policy select_guard on shared.memberships;
+drop policy delete_admin on shared.memberships;
+drop policy update_admin on shared.memberships;
+drop policy insert_admin on shared.memberships;
+drop policy select_member on shared.memberships;
+drop policy select_guard on shared.organizations;
+drop policy insert_founder on shared.organizations;
+drop policy select_member on shared.organizations;
+drop policy insert_guard on shared.users;
+drop policy select_guard on shared.users;
+drop policy select_colleague on shared.users;
+drop policy select_anyone on shared.axioms;
+
+alter table shared.audit_log disable row level security;
+alter table shared.outbox disable row level security;
+alter table shared.idempotency_keys disable row level security;
+alter table shared.platform_admins disable row level security;
+alter table shared.memberships disable row level security;
+alter table shared.organizations disable row level security;
+alter table shared.users disable row level security;
+alter table shared.axioms disable row level security;

@@ -1,0 +1,80 @@
+-- Who may see and touch what in shared. The policy stands before the grant; what is not granted is said.
+-- depends: 0120_shared_commands
+
+set local role brokerflow_owner;
+
+alter table shared.axioms enable row level security;
+alter table shared.users enable row level security;
+alter table shared.organizations enable row level security;
+alter table shared.memberships enable row level security;
+alter table shared.platform_admins enable row level security;
+alter table shared.idempotency_keys enable row level security;
+alter table shared.outbox enable row level security;
+alter table shared.audit_log enable row level security;
+
+-- Everybody may know the rules.
+create policy select_anyone on shared.axioms for select to public using (true);
+grant select on shared.axioms to brokerflow_app, brokerflow_auditor;
+
+-- A person sees himself and those he shares an organization with. Insert is the guard's (registration).
+create policy select_colleague on shared.users for select to brokerflow_app
+using (
+    id = (select shared.current_user_id())
+    or id in (
+        select m.user_id from shared.memberships as m
+        where m.organization_id = any ((select shared.current_organization_ids())::uuid[])
+    )
+);
+grant select on shared.users to brokerflow_app;
+
+create policy select_guard on shared.users for select to brokerflow_guard using (true);
+create policy insert_guard on shared.users for insert to brokerflow_guard with check (true);
+grant select, insert (email, full_name), references (id) on shared.users to brokerflow_guard;
+
+create policy select_member on shared.organizations for select to brokerflow_app
+using (id = any ((select shared.current_organization_ids())::uuid[]));
+create policy insert_founder on shared.organizations for insert to brokerflow_app
+with check ((select shared.current_user_id()) is not null);
+grant select, insert (id, title, slug) on shared.organizations to brokerflow_app;
+
+create policy select_guard on shared.organizations for select to brokerflow_guard using (true);
+grant select on shared.organizations to brokerflow_guard;
+
+-- An owner is made by an owner. One may always leave; removing others takes an admin, removing an owner an owner.
+create policy select_member on shared.memberships for select to brokerflow_app
+using (organization_id = any ((select shared.current_organization_ids())::uuid[]));
+create policy insert_admin on shared.memberships for insert to brokerflow_app
+with check (shared.can_administer(organization_id, greatest(role, 'admin')));
+create policy update_admin on shared.memberships for update to brokerflow_app
+using (shared.can_administer(organization_id, greatest(role, 'admin')))
+with check (shared.can_administer(organization_id, greatest(role, 'admin')));
+create policy delete_admin on shared.memberships for delete to brokerflow_app
+using (user_id = (select shared.current_user_id()) or shared.can_administer(organization_id, greatest(role, 'admin')));
+grant select, insert (organization_id, user_id, role), update (role), delete on shared.memberships to brokerflow_app;
+
+create policy select_guard on shared.memberships for select to brokerflow_guard using (true);
+grant select on shared.memberships to brokerflow_guard;
+
+create policy select_guard on shared.platform_admins for select to brokerflow_guard using (true);
+grant select on shared.platform_admins to brokerflow_guard;
+
+-- Update and delete are not granted: what was answered was answered.
+create policy select_actor on shared.idempotency_keys for select to brokerflow_app
+using (user_id = (select shared.current_user_id()));
+create policy insert_actor on shared.idempotency_keys for insert to brokerflow_app
+with check (user_id = (select shared.current_user_id()));
+grant select, insert (user_id, key, route, request_digest, status, response) on shared.idempotency_keys to brokerflow_app;
+
+-- The service has no grant on outbox, audit_log and platform_admins: triggers and commands write them.
+
+create policy select_auditor on shared.users for select to brokerflow_auditor using (true);
+create policy select_auditor on shared.organizations for select to brokerflow_auditor using (true);
+create policy select_auditor on shared.memberships for select to brokerflow_auditor using (true);
+create policy select_auditor on shared.platform_admins for select to brokerflow_auditor using (true);
+create policy select_auditor on shared.idempotency_keys for select to brokerflow_auditor using (true);
+create policy select_auditor on shared.outbox for select to brokerflow_auditor using (true);
+create policy select_auditor on shared.audit_log for select to brokerflow_auditor using (true);
+grant select on
+    shared.users, shared.organizations, shared.memberships, shared.platform_admins,
+    shared.idempotency_keys, shared.outbox, shared.audit_log
+to brokerflow_auditor;

@@ -1,0 +1,4 @@
+drop table apiauth.esign_keys;
+drop table apiauth.personal_tokens;
+drop table apiauth.sessions;
+drop table apiauth.passwords;

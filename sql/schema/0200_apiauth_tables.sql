@@ -1,0 +1,81 @@
+-- Credentials, all owned by the guard. What is stored is the digest of what an entrance takes, which is itself a
+-- digest of what its bearer holds: neither a dump nor a log replays.
+-- depends: 0130_shared_access
+
+set local role brokerflow_guard;
+
+create table apiauth.passwords (
+    user_id uuid primary key references shared.users (id) on delete cascade,
+    salt bytea not null,
+    key_digest bytea not null,
+    changed_at timestamptz not null default shared.clock(),
+    constraint passwords_salt_is_16_bytes check (octet_length(salt) = 16),
+    constraint passwords_stored_as_digest check (octet_length(key_digest) = 32)
+);
+
+comment on table apiauth.passwords is 'The service stretches a password with argon2id over the salt; this is the SHA-256 of the outcome.';
+comment on constraint passwords_stored_as_digest on apiauth.passwords is
+    'Axiom A10: no credential at rest can be replayed. A password is stored as the digest of its argon2id key.';
+
+create table apiauth.sessions (
+    id uuid primary key default shared.uuidv7(),
+    user_id uuid not null references shared.users (id) on delete cascade,
+    digest bytea not null,
+    idle interval not null,
+    created_at timestamptz not null default shared.clock(),
+    last_seen_at timestamptz not null default shared.clock(),
+    expires_at timestamptz not null,
+    revoked_at timestamptz,
+    constraint sessions_digest_key unique (digest),
+    constraint sessions_stored_as_digest check (octet_length(digest) = 32),
+    constraint sessions_idle_is_bounded check (idle between '1 second' and '30 days'),
+    constraint sessions_end_within_30_days check (expires_at > created_at and expires_at <= created_at + interval '30 days')
+);
+
+-- Serves the foreign key, and all sessions of a user.
+create index sessions_user_id_idx on apiauth.sessions (user_id);
+
+comment on table apiauth.sessions is 'Logins. A session ends when idle for too long, at expires_at, or when revoked, whichever comes first.';
+comment on constraint sessions_stored_as_digest on apiauth.sessions is
+    'Axiom A10: no credential at rest can be replayed. A session is stored as the digest of its token''s digest.';
+comment on constraint sessions_end_within_30_days on apiauth.sessions is
+    'Axiom A10: expired never authenticates. Each session has an end that no activity moves.';
+
+create table apiauth.personal_tokens (
+    id uuid primary key default shared.uuidv7(),
+    user_id uuid not null references shared.users (id) on delete cascade,
+    name text not null,
+    digest bytea not null,
+    token_hint text not null,
+    scopes text[] not null,
+    created_at timestamptz not null default shared.clock(),
+    expires_at timestamptz not null,
+    last_used_at timestamptz,
+    revoked_at timestamptz,
+    constraint personal_tokens_digest_key unique (digest),
+    constraint personal_tokens_stored_as_digest check (octet_length(digest) = 32),
+    constraint personal_tokens_name_is_present check (name ~ '\S' and length(name) <= 100),
+    constraint personal_tokens_hint_is_four_characters check (token_hint ~ '^[0-9A-Za-z]{4}$'),
+    constraint personal_tokens_scopes_are_known check (cardinality(scopes) > 0 and shared.are_known_scopes(scopes)),
+    constraint personal_tokens_end_within_a_year check (expires_at > created_at and expires_at <= created_at + interval '365 days')
+);
+
+-- Serves the foreign key, and the list of a user's tokens, newest first.
+create index personal_tokens_user_id_idx on apiauth.personal_tokens (user_id, id);
+
+comment on table apiauth.personal_tokens is 'Access tokens that a user made for himself.';
+comment on constraint personal_tokens_stored_as_digest on apiauth.personal_tokens is
+    'Axiom A10: no credential at rest can be replayed. A token is stored as the digest of its digest.';
+comment on constraint personal_tokens_end_within_a_year on apiauth.personal_tokens is
+    'Axiom A10: expired never authenticates. Each token has an end, at most 365 days ahead.';
+
+create table apiauth.esign_keys (
+    digest bytea primary key,
+    trusted_at timestamptz not null default shared.clock(),
+    revoked_at timestamptz,
+    constraint esign_keys_stored_as_digest check (octet_length(digest) = 32)
+);
+
+comment on table apiauth.esign_keys is 'Webhook secrets of the signing service, by digest: who holds one may complete signatures, and nothing else.';
+comment on constraint esign_keys_stored_as_digest on apiauth.esign_keys is
+    'Axiom A10: no credential at rest can be replayed. A webhook secret is stored as the digest of its digest.';

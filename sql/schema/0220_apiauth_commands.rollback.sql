@@ -1,0 +1,10 @@
+drop function apiauth.replace_esign_keys(bytea[]);
+drop function apiauth.trust_esign_keys(bytea[]);
+drop function apiauth.revoke_personal_token(uuid);
+drop function apiauth.list_personal_tokens();
+drop function apiauth.create_personal_token(text, bytea, text, text[], interval);
+drop type apiauth.personal_token;
+drop function apiauth.close_session();
+drop function apiauth.open_session(text, bytea, bytea, interval, interval);
+drop function apiauth.register(text, text, bytea, bytea);
+drop function apiauth.password_salt(text);

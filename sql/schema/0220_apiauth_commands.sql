@@ -1,0 +1,209 @@
+-- How credentials come and go: registration, login, logout, personal tokens, trusted webhook secrets. Each crosses
+-- into the guard's tables; where an actor is needed, it is the sealed one, never an argument.
+-- depends: 0210_apiauth_entrances
+
+set local role brokerflow_guard;
+
+-- An unknown address gets a salt too, always the same one, so that the answer does not tell who has an account.
+create function apiauth.password_salt(email text) returns bytea
+language sql stable security definer
+set search_path = ''
+as $$
+    select coalesce(
+        (
+            select p.salt
+            from shared.users as u
+            join apiauth.passwords as p on p.user_id = u.id
+            where lower(normalize(u.email, nfkc)) = lower(normalize(password_salt.email, nfkc))
+        ),
+        substring(apiauth.authenticate_message('salt ' || lower(normalize(password_salt.email, nfkc))) from 1 for 16)
+    )
+$$;
+
+comment on function apiauth.password_salt(text) is 'The 16 bytes over which the service stretches a password with argon2id.';
+
+create function apiauth.register(email text, full_name text, salt bytea, key bytea) returns shared.users
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_user shared.users;
+begin
+    insert into shared.users as u (email, full_name)
+    values (register.email, register.full_name)
+    returning u.* into v_user;
+    insert into apiauth.passwords (user_id, salt, key_digest)
+    values (v_user.id, register.salt, sha256(register.key));
+    return v_user;
+end;
+$$;
+
+comment on function apiauth.register(text, text, bytea, bytea) is
+    'Axiom A9: who asks is proved. Registration makes a user without membership or role; there is no argument to ask for one.';
+
+create function apiauth.open_session(email text, key bytea, digest bytea, idle interval, lifetime interval)
+returns table (session_id uuid, expires_at timestamptz, user_id uuid, user_email text, full_name text, created_at timestamptz)
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_user shared.users;
+    v_session apiauth.sessions;
+begin
+    select u.* into v_user
+    from shared.users as u
+    join apiauth.passwords as p on p.user_id = u.id
+    where lower(normalize(u.email, nfkc)) = lower(normalize(open_session.email, nfkc))
+        and p.key_digest = sha256(open_session.key);
+    if not found then
+        perform apiauth.refuse_credential();
+    end if;
+    insert into apiauth.sessions as s (user_id, digest, idle, expires_at)
+    values (v_user.id, sha256(open_session.digest), open_session.idle, shared.clock() + open_session.lifetime)
+    returning s.* into v_session;
+    perform shared.write_audit('session.open', 'user/' || v_user.id, detail => jsonb_build_object('session_id', v_session.id));
+    return query select v_session.id, v_session.expires_at, v_user.id, v_user.email, v_user.full_name, v_user.created_at;
+end;
+$$;
+
+comment on function apiauth.open_session(text, bytea, bytea, interval, interval) is
+    'Axiom A10: passwords are proved to the database. It compares the digest of the stretched password and stores the digest of the token''s digest.';
+
+create function apiauth.close_session() returns boolean
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+begin
+    update apiauth.sessions as s set revoked_at = shared.clock()
+    where v_actor.kind = 'session' and s.id = v_actor.credential_id and s.revoked_at is null;
+    if found then
+        perform shared.write_audit('session.close', 'user/' || v_actor.user_id, detail => jsonb_build_object('session_id', v_actor.credential_id));
+    end if;
+    return found;
+end;
+$$;
+
+comment on function apiauth.close_session() is 'Axiom A10: revoked never authenticates, from the next statement on. Ends the session that asks.';
+
+-- Without the digest: what the bearer keeps is in no row that leaves.
+create type apiauth.personal_token as (
+    id uuid, name text, token_hint text, scopes text[], created_at timestamptz, expires_at timestamptz, last_used_at timestamptz
+);
+
+create function apiauth.create_personal_token(name text, digest bytea, token_hint text, scopes text[], lifetime interval)
+returns apiauth.personal_token
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+    v_token apiauth.personal_tokens;
+begin
+    if not (array['tokens:write'] || create_personal_token.scopes) <@ coalesce(v_actor.scopes, array['tokens:write'] || create_personal_token.scopes) then
+        perform shared.refuse('credential_scope', 'a token mints no scope that it lacks, and none without tokens:write', 'insufficient_privilege');
+    end if;
+    insert into apiauth.personal_tokens as t (user_id, name, digest, token_hint, scopes, expires_at)
+    values (
+        v_actor.user_id, create_personal_token.name, sha256(create_personal_token.digest), create_personal_token.token_hint,
+        create_personal_token.scopes, shared.clock() + create_personal_token.lifetime
+    )
+    returning t.* into v_token;
+    perform shared.write_audit('token.create', 'token/' || v_token.id, detail => jsonb_build_object('scopes', v_token.scopes));
+    return (v_token.id, v_token.name, v_token.token_hint, v_token.scopes, v_token.created_at, v_token.expires_at, v_token.last_used_at);
+end;
+$$;
+
+comment on function apiauth.create_personal_token(text, bytea, text, text[], interval) is
+    'Axiom A10: tokens are stored as digests of digests. Makes a token of the actor''s own user, with no scope that the actor lacks.';
+
+create function apiauth.list_personal_tokens() returns setof apiauth.personal_token
+language sql stable security definer
+set search_path = ''
+as $$
+    select t.id, t.name, t.token_hint, t.scopes, t.created_at, t.expires_at, t.last_used_at
+    from apiauth.personal_tokens as t
+    where t.user_id = shared.current_user_id() and t.revoked_at is null
+    order by t.id desc
+$$;
+
+comment on function apiauth.list_personal_tokens() is 'The tokens of the actor''s user that are not revoked, newest first.';
+
+create function apiauth.revoke_personal_token(id uuid) returns boolean
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+begin
+    if not 'tokens:write' = any (coalesce(v_actor.scopes, array['tokens:write'])) then
+        perform shared.refuse('credential_scope', 'the credential lacks the scope tokens:write', 'insufficient_privilege');
+    end if;
+    update apiauth.personal_tokens as t set revoked_at = shared.clock()
+    where t.id = revoke_personal_token.id and t.user_id = v_actor.user_id and t.revoked_at is null;
+    if found then
+        perform shared.write_audit('token.revoke', 'token/' || revoke_personal_token.id);
+    end if;
+    return found;
+end;
+$$;
+
+comment on function apiauth.revoke_personal_token(uuid) is
+    'Axiom A10: revoked never authenticates, from the next statement on. False where the actor''s user has no such token.';
+
+-- The first secrets are trusted on first use, when the service first starts; after that only a holder of a trusted
+-- one introduces others, which is how secrets rotate. So a stranger who reaches this function gains nothing.
+create function apiauth.trust_esign_keys(digests bytea[]) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+    lock table apiauth.esign_keys in exclusive mode;
+    if exists (select from apiauth.esign_keys)
+        and not exists (
+            select from apiauth.esign_keys as k
+            where k.revoked_at is null
+                and k.digest = any (array(select sha256(d.digest) from unnest(trust_esign_keys.digests) as d (digest)))
+        )
+    then
+        perform apiauth.refuse_credential();
+    end if;
+    insert into apiauth.esign_keys (digest)
+    select sha256(d.digest) from unnest(trust_esign_keys.digests) as d (digest)
+    on conflict (digest) do nothing;
+end;
+$$;
+
+comment on function apiauth.trust_esign_keys(bytea[]) is
+    'Axiom A9: who asks is proved. A webhook secret is trusted on the word of one that is trusted already.';
+
+-- For the operator, as the guard: granted to nobody.
+create function apiauth.replace_esign_keys(digests bytea[]) returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+    update apiauth.esign_keys as k set revoked_at = shared.clock()
+    where k.revoked_at is null
+        and k.digest <> all (array(select sha256(d.digest) from unnest(replace_esign_keys.digests) as d (digest)));
+    insert into apiauth.esign_keys as k (digest)
+    select sha256(d.digest) from unnest(replace_esign_keys.digests) as d (digest)
+    on conflict (digest) do update set revoked_at = null;
+end;
+$$;
+
+comment on function apiauth.replace_esign_keys(bytea[]) is 'Trusts exactly these webhook secrets from now on.';
+
+revoke execute on function
+    apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
+    apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(),
+    apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
+    apiauth.revoke_personal_token(uuid), apiauth.trust_esign_keys(bytea[])
+from public;
+grant execute on function
+    apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
+    apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(),
+    apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
+    apiauth.revoke_personal_token(uuid), apiauth.trust_esign_keys(bytea[])
+to brokerflow_app;

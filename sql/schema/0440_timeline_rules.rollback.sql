@@ -1,0 +1,15 @@
+drop trigger timeline_events_leave on agreement.timeline_events;
+drop function agreement.timeline_events_leave();
+drop trigger timeline_heads_never_emptied on agreement.timeline_heads;
+drop trigger timeline_heads_never_deleted on agreement.timeline_heads;
+drop trigger timeline_heads_move_with_events on agreement.timeline_heads;
+drop function agreement.timeline_heads_move_with_events();
+drop trigger timeline_events_never_emptied on agreement.timeline_events;
+drop trigger timeline_events_written_once on agreement.timeline_events;
+drop trigger timeline_events_gated on agreement.timeline_events;
+drop function agreement.timeline_events_gated();
+drop trigger timeline_events_chain on agreement.timeline_events;
+drop function agreement.timeline_events_chain();
+drop function agreement.event_body(agreement.timeline_events);
+drop trigger timeline_events_by_party on agreement.timeline_events;
+drop function agreement.timeline_events_by_party();

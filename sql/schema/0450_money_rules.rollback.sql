@@ -1,0 +1,18 @@
+drop trigger invoices_write_audit on agreement.invoices;
+drop function agreement.invoices_write_audit();
+drop trigger invoices_never_deleted on agreement.invoices;
+drop trigger invoices_follow_dispute on agreement.invoices;
+drop function agreement.invoices_follow_dispute();
+drop trigger invoices_not_while_disputed on agreement.invoices;
+drop function agreement.invoices_not_while_disputed();
+drop trigger disputes_never_deleted on agreement.disputes;
+drop trigger disputes_govern on agreement.disputes;
+drop function agreement.disputes_govern();
+drop trigger disputes_judged_by_neither_party on agreement.disputes;
+drop function agreement.disputes_judged_by_neither_party();
+drop trigger disputes_resolved_once on agreement.disputes;
+drop function agreement.disputes_resolved_once();
+drop trigger disputes_freeze on agreement.disputes;
+drop function agreement.disputes_freeze();
+drop trigger disputes_begin_open on agreement.disputes;
+drop function agreement.disputes_begin_open();

@@ -1,0 +1,15 @@
+drop function agreement.agreement_of_match(uuid);
+drop function agreement.rank_candidates(uuid);
+drop function agreement.open_dispute(uuid, text);
+drop function agreement.issue_invoice(uuid, numeric, text);
+drop function agreement.grant_contact_read(uuid, text);
+drop function agreement.append_event(uuid, agreement.event_type, jsonb, timestamptz, integer);
+drop function agreement.complete_signature(uuid, timestamptz, text);
+drop function agreement.change_agreement(uuid, agreement.agreement_status, text[], integer);
+drop function agreement.draft_agreement(uuid, uuid, numeric, integer);
+drop function agreement.answer_match(uuid, uuid, agreement.match_state);
+drop function agreement.invite_candidate(uuid, uuid);
+drop function agreement.cancel_referral(uuid, text);
+drop function agreement.create_referral(uuid, text[], numeric, numeric, text, text, text[], integer, bytea, bytea);
+drop function agreement.register_broker(uuid, text, text);
+drop function agreement.refuse_missing(text);
