@@ -1,0 +1,389 @@
+"""The `brokerflow` command. What is slow to import is imported by the command that needs it."""
+# ruff: noqa: PLC0415
+
+import importlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    import uvicorn
+    from litestar import Litestar
+
+    from app.settings import Settings
+
+FOUND_SOMETHING = 1
+USAGE = 2
+BACKLOG = 2048
+PATIENCE_WITH_REQUESTS = 30  # seconds that requests get to finish after SIGTERM
+REMEDIES = {
+    "altered": "restore its file, or add a migration instead of editing one that was applied",
+    "pending": "run brokerflow migrate up with BROKERFLOW_OWNER_URL set",
+}
+
+
+class Later(NamedTuple):
+    """A command in a module of its own, imported when it is called."""
+
+    module: str
+    help: str
+
+
+LATER = {
+    "axioms": Later("app.commands.axioms", "Show the axioms and what enforces them."),
+    "demo": Later("app.commands.demo", "Play the whole story against the service."),
+    "oracles": Later("app.commands.oracles", "Ask the database for violations."),
+    "verify": Later("app.commands.verify", "Verify an exported timeline without the service."),
+}
+
+
+class Commands(click.Group):
+    """A group that knows the commands of LATER by name and imports them when called; each module defines `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return every command that is installed."""
+        later = [name for name, command in LATER.items() if importlib.util.find_spec(command.module)]
+        return sorted([*super().list_commands(ctx), *later])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, importing its module where it has one."""
+        if cmd_name not in LATER or not importlib.util.find_spec(LATER[cmd_name].module):
+            return super().get_command(ctx, cmd_name)
+        command = importlib.import_module(LATER[cmd_name].module).command
+        assert isinstance(command, click.Command)  # noqa: S101 - a mistake of ours, not of the caller
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing those of LATER."""
+        rows = []
+        for name in self.list_commands(ctx):
+            known = super().get_command(ctx, name)
+            rows.append((name, LATER[name].help if known is None else known.get_short_help_str(80)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Refused(click.ClickException):
+    """An expected condition that ends a command with a sentence: usage or configuration."""
+
+    exit_code = USAGE
+
+
+class Found(Refused):
+    """What a command was to find or to do is not so."""
+
+    exit_code = FOUND_SOMETHING
+
+
+def main() -> NoReturn:
+    """Run the command; end with 0 when good, 1 when it found something, 2 for usage and configuration."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        if isinstance(error, Refused):
+            click.echo(f"brokerflow: {error.message}", err=True)
+        else:
+            error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(128 + signal.SIGINT)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextmanager
+def expected() -> Iterator[None]:
+    """Turn the conditions that an operator can change into one sentence each, without a traceback."""
+    from psycopg import OperationalError
+
+    from app.binaries import EmbeddedError
+    from app.migrations import MigrationError
+    from app.settings import SettingsError
+
+    try:
+        yield
+    except SettingsError as error:
+        raise Refused("the configuration cannot be used:\n" + "\n".join(error.sentences)) from error
+    except (EmbeddedError, MigrationError) as error:
+        raise Refused(str(error)) from error
+    except OperationalError as error:
+        raise Refused(f"the database does not answer: {str(error).strip()}") from error
+
+
+def configured() -> "Settings":
+    """Read the configuration and set the logs up."""
+    from app import logs, settings
+
+    with expected():
+        loaded = settings.load()
+    logs.configure(loaded.log_level)
+    return loaded
+
+
+def progress(sentence: str) -> None:
+    """Tell on standard error what long work is doing."""
+    click.echo(sentence, err=True)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="brokerflow")
+def cli() -> None:
+    """BrokerFlow: a brokerage backend in which PostgreSQL keeps the promises."""
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on, instead of BROKERFLOW_HOST.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of BROKERFLOW_PORT; 0 picks a free one.")
+def serve(host: str | None, port: int | None) -> None:
+    """Serve HTTP; without a database URL, on a PostgreSQL of its own."""
+    settings = configured()
+    _end_on_signals()
+    with ExitStack() as stack, expected():
+        listener = stack.enter_context(_listen(host or settings.host, settings.port if port is None else port))
+        if settings.is_embedded:
+            app_url, owner_url = stack.enter_context(_embedded(settings, supervised=True))
+            _migrate(owner_url)
+        else:
+            app_url = _admitted(settings)
+        _serve(settings, app_url, listener)
+
+
+@cli.group()
+def migrate() -> None:
+    """Bring the schema up, down, or say where it stands."""
+
+
+@migrate.command("up")
+def migrate_up() -> None:
+    """Apply the migrations that are pending."""
+    with expected(), _addresses(configured()) as (_, owner_url):
+        _migrate(owner_url)
+
+
+@migrate.command("down")
+@click.option("--steps", type=click.IntRange(1), default=1, show_default=True, help="How many to roll back.")
+@click.option("--all", "everything", is_flag=True, help="Roll all of them back.")
+@click.confirmation_option(prompt="This removes tables and what is in them. Go on?")
+def migrate_down(steps: int, everything: bool) -> None:  # noqa: FBT001 - click passes flags by name
+    """Roll migrations back, the last one first."""
+    from app import migrations
+
+    with expected(), _addresses(configured()) as (_, owner_url):
+        migrations.down(owner_url, None if everything else steps, progress)
+
+
+@migrate.command("status")
+def migrate_status() -> int:
+    """List every migration; exit status 1 when one is pending or altered."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from app import migrations
+
+    with expected(), _addresses(configured()) as (_, owner_url):
+        listed = migrations.status(owner_url)
+    table = Table("migration", "state", "applied (UTC)", box=None)
+    for chapter in listed:
+        table.add_row(
+            chapter.name, chapter.state, f"{chapter.applied_at:%Y-%m-%d %H:%M:%S}" if chapter.applied_at else ""
+        )
+    Console().print(table)
+    return 0 if all(chapter.state == "applied" for chapter in listed) else FOUND_SOMETHING
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.option("--app", "as_app", is_flag=True, help="Log in as the service instead of the deployer.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql(as_app: bool, arguments: tuple[str, ...]) -> int:  # noqa: FBT001
+    """Open psql on the embedded PostgreSQL, starting it if need be; ARGUMENTS go to psql."""
+    from app.binaries import find_binaries
+
+    settings = configured()
+    if not settings.is_embedded:
+        raise Refused("psql opens the embedded PostgreSQL only: unset the URLs, or call psql with yours.")
+    with expected(), _addresses(settings) as (app_url, owner_url):
+        environment = {**os.environ, **_psql_environment(app_url if as_app else owner_url)}
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's, to cancel a statement
+        return subprocess.run([find_binaries() / "psql", *arguments], env=environment, check=False).returncode
+
+
+@cli.command()
+def check() -> int:
+    """Validate the configuration, the login and the schema, without serving."""
+    settings = configured()
+    with expected():
+        _ = settings.master_key, settings.esign_keys
+        with _addresses(settings) as (app_url, owner_url):
+            complaints = _complaints(settings, app_url, owner_url)
+    for complaint in complaints:
+        click.echo(complaint)
+    if not complaints:
+        click.echo("The configuration, the login and the schema are good.")
+    return FOUND_SOMETHING if complaints else 0
+
+
+@cli.group()
+def admin() -> None:
+    """Appoint the people who judge disputes."""
+
+
+@admin.command("grant")
+@click.argument("email")
+def admin_grant(email: str) -> None:
+    """Make the user with this EMAIL a platform admin."""
+    _as_owner("select shared.grant_platform_admin(%s)", email)
+    click.echo(f"{email} is a platform admin.")
+
+
+@admin.command("revoke")
+@click.argument("email")
+def admin_revoke(email: str) -> None:
+    """Take that away again."""
+    _as_owner("select shared.revoke_platform_admin(%s)", email)
+    click.echo(f"{email} is no platform admin.")
+
+
+def _as_owner(statement: str, email: str) -> None:
+    import psycopg
+
+    with expected(), _addresses(configured()) as (_, owner_url), psycopg.connect(owner_url) as connection:
+        connection.execute("set role brokerflow_owner")
+        if connection.execute(statement.encode(), [email]).fetchone() != (True,):
+            raise Found(f"nothing to change for {email}: is it registered, in that spelling?")
+
+
+def _end_on_signals() -> None:
+    """End with status 0 on SIGTERM and SIGINT, before, while and after uvicorn handles them itself."""
+
+    def end(_signal: int, _frame: Any) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise Refused(f"cannot listen on {host}, port {port}: {reason}.") from error
+
+
+@contextmanager
+def _addresses(settings: "Settings") -> Iterator[tuple[str, str]]:
+    """Yield the service's URL and the owner's; where none is set, of the embedded server, started if need be."""
+    from app.embedded import locate
+
+    if not settings.is_embedded:
+        yield _configured_addresses(settings)
+    elif running := locate(settings.home):
+        yield running.app_url, running.owner_url
+    else:
+        with _embedded(settings) as addresses:
+            yield addresses
+
+
+def _configured_addresses(settings: "Settings") -> tuple[str, str]:
+    app_url, owner_url = settings.app_url, settings.owner_url
+    if owner_url is None:
+        raise Refused("BROKERFLOW_OWNER_URL is not set: it names the login that owns the database.")
+    return (app_url or owner_url).get_secret_value(), owner_url.get_secret_value()
+
+
+@contextmanager
+def _embedded(settings: "Settings", *, supervised: bool = False) -> Iterator[tuple[str, str]]:
+    from app.embedded import Embedded
+
+    progress(f"Starting PostgreSQL in {settings.home} ...")
+    with Embedded(settings.home, supervised=supervised) as server:
+        yield server.app_url, server.owner_url
+
+
+def _migrate(owner_url: str) -> None:
+    from app import migrations
+
+    migrations.up(owner_url, progress)
+
+
+def _admitted(settings: "Settings") -> str:
+    """Return the service's URL, or refuse to serve with it."""
+    if settings.app_url is None:
+        raise Refused("BROKERFLOW_APP_URL is not set: it names the login that the service runs with.")
+    app_url = settings.app_url.get_secret_value()
+    owner_url = settings.owner_url.get_secret_value() if settings.owner_url else app_url
+    if complaints := _complaints(settings, app_url, owner_url):
+        raise Refused("the service does not start:\n" + "\n".join(complaints))
+    return app_url
+
+
+def _complaints(settings: "Settings", app_url: str, owner_url: str) -> list[str]:
+    from app import migrations, readiness
+
+    return readiness.login_complaints(app_url, is_production=settings.is_production) or [
+        f"Migration {chapter.name} is {chapter.state}: {REMEDIES[chapter.state]}."
+        for chapter in migrations.status(owner_url)
+        if chapter.state in REMEDIES
+    ]
+
+
+def _serve(settings: "Settings", app_url: str, listener: socket.socket) -> None:
+    from pydantic import SecretStr
+
+    from app.main import create_app
+
+    app = create_app(settings.model_copy(update={"app_url": SecretStr(app_url)}))
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    server = _server(app, lambda: click.echo(f"BrokerFlow is ready at http://{address}:{port}"))
+    server.run(sockets=[listener])
+    if not server.started:
+        raise Found("the service could not start; its log says why.")
+
+
+def _server(app: "Litestar", announce: Callable[[], None]) -> "uvicorn.Server":
+    import uvicorn
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                announce()
+
+    return Announcing(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=PATIENCE_WITH_REQUESTS,
+        )
+    )
+
+
+def _psql_environment(url: str) -> dict[str, str]:
+    """Hand the URL over in the environment: arguments are everybody's to read."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    names = {
+        "host": "PGHOST",
+        "port": "PGPORT",
+        "user": "PGUSER",
+        "password": "PGPASSWORD",
+        "dbname": "PGDATABASE",
+    }
+    return {names[name]: str(value) for name, value in conninfo_to_dict(url).items() if name in names}

@@ -1,0 +1,198 @@
+"""Every environment variable, once: validated together, and never printed when secret."""
+
+import base64
+import binascii
+import os
+import secrets
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "BROKERFLOW_"
+MASTER_KEY_BYTES = 32
+ESIGN_PREFIX = "whsec_"
+ESIGN_KEY_BYTES = range(24, 65)  # as Standard Webhooks says
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[int, Field(ge=1, le=30 * 24 * 3600)]  # as the database bounds sessions
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; `sentences` holds one for each variable at fault."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+class Settings(BaseSettings):
+    """The configuration of one process. Fields named `given_…` may be absent; read the property without it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, populate_by_name=True, validate_default=True
+    )
+
+    # First, because the rules of others depend on it.
+    env: Literal["development", "production"] = "development"
+    app_url: SecretStr | None = None
+    owner_url: SecretStr | None = None
+    home: Path = Path(".brokerflow")
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    given_master_key: SecretStr | None = Field(None, validation_alias=f"{PREFIX}MASTER_KEY")
+    given_esign_secret: Annotated[SecretStr | None, NoDecode] = Field(None, validation_alias=f"{PREFIX}ESIGN_SECRET")
+    session_url: SecretStr | None = None
+    session_idle: Seconds = 7 * 24 * 3600
+    session_absolute: Seconds = 30 * 24 * 3600
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    pool_size: Annotated[int, Field(ge=2, le=200)] = 10
+    body_limit: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 2 * 1024 * 1024
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether BrokerFlow runs its own PostgreSQL: neither URL is set."""
+        return self.app_url is None and self.owner_url is None
+
+    @property
+    def is_production(self) -> bool:
+        """Whether generated secrets and the embedded server are refused."""
+        return self.env == "production"
+
+    @cached_property
+    def master_key(self) -> bytes:
+        """The 32 bytes that contacts and stored answers are sealed under; made in the home folder when not given."""
+        given = self.given_master_key
+        encoded = given.get_secret_value() if given else _generated(self.home / "master.key", MASTER_KEY_BYTES)
+        return _master_key(encoded)
+
+    @cached_property
+    def esign_keys(self) -> tuple[bytes, ...]:
+        """The keys that sign e-sign webhooks, each good by itself; one is made in the home folder if need be."""
+        given = self.given_esign_secret
+        listed = given.get_secret_value() if given else _generated(self.home / "esign.secret", 32, ESIGN_PREFIX)
+        return _esign_keys(listed)
+
+    @field_validator("home")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower_log_level(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("app_url", "owner_url")
+    @classmethod
+    def _check_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            return SecretStr(_database_url(value.get_secret_value()))
+        if info.field_name == "app_url" and info.data.get("env") == "production":
+            raise ValueError("is required in production, where the embedded PostgreSQL is refused")
+        return None
+
+    @field_validator("given_master_key", "given_esign_secret")
+    @classmethod
+    def _check_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        is_master_key = info.field_name == "given_master_key"
+        if value is not None:
+            (_master_key if is_master_key else _esign_keys)(value.get_secret_value())
+        elif info.data.get("env") == "production":
+            example = "openssl rand -base64 32"
+            example = example if is_master_key else f'echo "{ESIGN_PREFIX}$({example})"'
+            raise ValueError(f"is required in production, where none is made for you: try {example}")
+        return value
+
+    @field_validator("session_url")
+    @classmethod
+    def _refuse_session_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            raise ValueError("is not supported yet: leave it unset, and sessions live in PostgreSQL")
+        return None
+
+
+def load() -> Settings:
+    """Read the environment. Raises SettingsError with a sentence for every variable at fault."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise SettingsError([_sentence(str(problem["loc"][0]), problem["msg"]) for problem in problems]) from None
+
+
+def _sentence(field: str, message: str) -> str:
+    variable = PREFIX + field.upper().removeprefix(PREFIX).removeprefix("GIVEN_")
+    message = message.removeprefix("Value error, ").replace("Input should be", "should be").rstrip(".")
+    message = message.removesuffix(", unable to parse string as an integer")
+    return f"{variable} {message}."
+
+
+def _database_url(text: str) -> str:
+    """Check a PostgreSQL URL; yoyo's spelling of it, with the driver's name, is understood too."""
+    text = text.replace("postgresql+psycopg://", "postgresql://", 1)
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError("should be a URL that begins with postgresql://")
+    try:
+        conninfo_to_dict(text)
+    except ProgrammingError:  # its message may quote the password
+        raise ValueError("is no PostgreSQL URL: percent-encode special characters in its parts") from None
+    return text
+
+
+def _master_key(encoded: str) -> bytes:
+    key = _decode(encoded)
+    if key is None or len(key) != MASTER_KEY_BYTES:
+        raise ValueError("should be 32 bytes in base64")
+    return key
+
+
+def _esign_keys(listed: str) -> tuple[bytes, ...]:
+    """Read one or several secrets, separated by spaces or commas."""
+    keys = []
+    for secret in listed.replace(",", " ").split():
+        key = _decode(secret.removeprefix(ESIGN_PREFIX))
+        if not secret.startswith(ESIGN_PREFIX) or key is None or len(key) not in ESIGN_KEY_BYTES:
+            raise ValueError(f"should be {ESIGN_PREFIX} and 24 to 64 bytes in base64; several are separated by spaces")
+        keys.append(key)
+    if not keys:
+        raise ValueError("holds no secret")
+    return tuple(keys)
+
+
+def _decode(encoded: str) -> bytes | None:
+    try:
+        return base64.b64decode(encoded.strip().replace("-", "+").replace("_", "/"), validate=True)
+    except binascii.Error:
+        return None
+
+
+def _generated(path: Path, size: int, prefix: str = "") -> str:
+    """Return the secret in a 0600 file, made on first use; concurrent first uses agree on one."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            fresh = prefix + base64.b64encode(secrets.token_bytes(size)).decode()
+            _publish(path, fresh)
+        return path.read_text()
+    except OSError as error:
+        raise SettingsError([f"{path} cannot be used: {error.strerror}."]) from error
+
+
+def _publish(path: Path, text: str) -> None:
+    """Write a file whole before it gets its name; the first writer wins."""
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with open(partial, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        pass
+    finally:
+        partial.unlink()

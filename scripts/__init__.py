@@ -1,0 +1,1 @@
+"""What people, the hook and CI run."""

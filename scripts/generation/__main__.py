@@ -1,0 +1,80 @@
+"""The command: writes every domain's module, or with --check says which would change."""
+
+import difflib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import psycopg
+
+from app import migrations
+from app.embedded import Embedded
+from app.queries import ROOT, QueryError, load
+from scripts.generation.catalog import Catalog
+from scripts.generation.module import render, tidy
+
+_APP = ROOT.parent.parent / "app"
+
+
+@contextmanager
+def _migrated() -> Iterator[str]:
+    """Start a PostgreSQL of our own, apply the schema and yield the superuser's URL."""
+    with tempfile.TemporaryDirectory(prefix="brokerflow-generate-") as folder:
+        click.echo("starting a throwaway PostgreSQL", err=True)
+        Path(folder).chmod(0o711)  # as root, the server's account must get through
+        with Embedded(Path(folder) / "home", durable=False) as server:
+            migrations.up(server.owner_url, lambda line: click.echo(line, err=True))
+            database = psycopg.conninfo.conninfo_to_dict(server.owner_url)["dbname"]
+            yield psycopg.conninfo.make_conninfo(server.superuser_url, dbname=database)
+
+
+@contextmanager
+def _given(dsn: str) -> Iterator[str]:
+    yield dsn
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; show what would change and exit 1 if anything would.")
+@click.option("--dsn", help="A migrated database to ask, in place of a throwaway one.")
+@click.option("--queries", type=click.Path(path_type=Path), default=ROOT, help="Folder of the domains' query files.")
+@click.option("--app", type=click.Path(path_type=Path), default=_APP, help="Folder of the domains' packages.")
+def generate(*, check: bool, dsn: str | None, queries: Path, app: Path) -> None:
+    """Write app/<domain>/queries.py from sql/queries/<domain>, typed by PostgreSQL."""
+    with _given(dsn) if dsn else _migrated() as url, psycopg.connect(url, autocommit=True) as connection:
+        try:
+            changed = [path for path in _write_all(Catalog(connection), queries, app, check=check) if path]
+        except QueryError as error:
+            raise click.ClickException(str(error)) from error
+    if check and changed:
+        raise click.exceptions.Exit(1)
+
+
+def _write_all(catalog: Catalog, queries: Path, app: Path, *, check: bool) -> Iterator[Path | None]:
+    for folder in sorted(path for path in queries.iterdir() if path.is_dir()):
+        found = load(folder.name, queries)
+        path = app / folder.name / "queries.py"
+        source = tidy(render(folder.name, found.values(), catalog), path)
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        click.echo(f"{path}: {len(found)} queries, {'changed' if before != source else 'unchanged'}", err=True)
+        if before == source:
+            continue
+        if check:
+            click.echo("".join(_difference(path, before, source)), nl=False)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(source, encoding="utf-8")
+        yield path
+
+
+def _difference(path: Path, before: str, after: str) -> Iterator[str]:
+    return difflib.unified_diff(
+        before.splitlines(keepends=True),
+        after.splitlines(keepends=True),
+        f"{path} (is)",
+        f"{path} (would be)",
+    )
+
+
+generate(prog_name="scripts/generate")

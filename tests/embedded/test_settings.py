@@ -1,0 +1,113 @@
+"""The configuration is checked whole, and its secrets stay secret."""
+
+import base64
+import stat
+from pathlib import Path
+
+import pytest
+
+from app.settings import SettingsError, load
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+SECRET = "whsec_" + base64.b64encode(bytes(24)).decode()
+OTHER_SECRET = "whsec_" + base64.b64encode(bytes(64)).decode()
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    for name in ("APP_URL", "OWNER_URL", "MASTER_KEY", "ESIGN_SECRET", "ENV", "PORT"):
+        monkeypatch.delenv(f"BROKERFLOW_{name}", raising=False)
+    monkeypatch.setenv("BROKERFLOW_HOME", str(tmp_path / "home"))
+    return monkeypatch
+
+
+def refused() -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load()
+    return caught.value.sentences
+
+
+def test_nothing_set_is_the_embedded_development_setup() -> None:
+    settings = load()
+    assert settings.is_embedded
+    assert not settings.is_production
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+
+
+def test_empty_is_unset(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("BROKERFLOW_APP_URL", "")
+    assert load().is_embedded
+
+
+def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "APP_URL": "mysql://localhost",
+        "OWNER_URL": "postgresql://u:p%zz@localhost/x",
+        "PORT": "http",
+        "MASTER_KEY": "c2hvcnQ=",
+        "ESIGN_SECRET": f"{SECRET} whsec_short",
+        "SESSION_URL": "redis://localhost",
+        "SESSION_IDLE": "0",
+        "SESSION_ABSOLUTE": "2592001",
+        "LOG_LEVEL": "loud",
+        "POOL_SIZE": "0",
+        "BODY_LIMIT": "-1",
+    }.items():
+        environment.setenv(f"BROKERFLOW_{name}", value)
+    assert refused() == [
+        "BROKERFLOW_APP_URL should be a URL that begins with postgresql://.",
+        "BROKERFLOW_OWNER_URL is no PostgreSQL URL: percent-encode special characters in its parts.",
+        "BROKERFLOW_PORT should be a valid integer.",
+        "BROKERFLOW_MASTER_KEY should be 32 bytes in base64.",
+        "BROKERFLOW_ESIGN_SECRET should be whsec_ and 24 to 64 bytes in base64; several are separated by spaces.",
+        "BROKERFLOW_SESSION_URL is not supported yet: leave it unset, and sessions live in PostgreSQL.",
+        "BROKERFLOW_SESSION_IDLE should be greater than or equal to 1.",
+        "BROKERFLOW_SESSION_ABSOLUTE should be less than or equal to 2592000.",
+        "BROKERFLOW_LOG_LEVEL should be 'debug', 'info', 'warning' or 'error'.",
+        "BROKERFLOW_POOL_SIZE should be greater than or equal to 2.",
+        "BROKERFLOW_BODY_LIMIT should be greater than or equal to 1024.",
+    ]
+
+
+def test_production_makes_no_secrets_and_no_server(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("BROKERFLOW_ENV", "production")
+    variables = [sentence.split()[0] for sentence in refused()]
+    assert variables == ["BROKERFLOW_APP_URL", "BROKERFLOW_MASTER_KEY", "BROKERFLOW_ESIGN_SECRET"]
+
+
+def test_secrets_are_printed_nowhere(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("BROKERFLOW_APP_URL", "postgresql://u:pass-word@localhost/x")
+    environment.setenv("BROKERFLOW_MASTER_KEY", KEY)
+    environment.setenv("BROKERFLOW_ESIGN_SECRET", SECRET)
+    settings = load()
+    assert settings.master_key == bytes(range(32))
+    assert settings.esign_keys == (bytes(24),)
+    printed = repr(settings) + str(settings) + settings.model_dump_json()
+    assert not [secret for secret in ("pass-word", KEY, SECRET) if secret in printed]
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ", "])
+def test_several_webhook_secrets_are_good_at_once(environment: pytest.MonkeyPatch, separator: str) -> None:
+    environment.setenv("BROKERFLOW_ESIGN_SECRET", f"{SECRET}{separator}{OTHER_SECRET}")
+    assert load().esign_keys == (bytes(24), bytes(64))
+
+
+def test_made_secrets_are_private_and_stay(tmp_path: Path) -> None:
+    first, second = load(), load()
+    assert len(first.master_key) == 32
+    assert (first.master_key, first.esign_keys) == (second.master_key, second.esign_keys)
+    files = list((tmp_path / "home").iterdir())
+    assert {file.name for file in files} == {"master.key", "esign.secret"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_nothing_is_made_before_it_is_needed(tmp_path: Path) -> None:
+    load()
+    assert not (tmp_path / "home").exists()
+
+
+def test_yoyos_spelling_of_a_url_is_understood(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("BROKERFLOW_OWNER_URL", "postgresql+psycopg://u@localhost/x")
+    owner_url = load().owner_url
+    assert owner_url is not None
+    assert owner_url.get_secret_value() == "postgresql://u@localhost/x"
