@@ -358,6 +358,10 @@ def _server(app: "Litestar", announce: Callable[[], None]) -> "uvicorn.Server":
             if self.started:
                 announce()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await app.state.database.end_notices()
+            await super().shutdown(sockets)
+
     return Announcing(
         uvicorn.Config(
             app,

@@ -12,7 +12,7 @@ from app.queries import Connection, execute, load, many, one, value
 _QUERIES = load("apiauth")
 
 
-class User(Struct, frozen=True):
+class RegisteredUser(Struct, frozen=True):
     """A row of register."""
 
     id: UUID
@@ -50,14 +50,16 @@ async def trust_esign_keys(db: Connection, *, digests: list[bytes]) -> None:
 
 
 async def password_salt(db: Connection, *, email: str) -> bytes:
-    """The salt over which a password is stretched; a stable decoy for an unknown address."""
+    """Return the salt over which a password is stretched; a stable decoy for an unknown address."""
     result: bytes = await value(db, _QUERIES["password_salt"], {"email": email})
     return result
 
 
-async def register(db: Connection, *, email: str, full_name: str, salt: bytes, key: bytes) -> User:
+async def register(db: Connection, *, email: str, full_name: str, salt: bytes, key: bytes) -> RegisteredUser:
     """Create a user with a password."""
-    return await one(db, _QUERIES["register"], User, {"email": email, "full_name": full_name, "salt": salt, "key": key})
+    return await one(
+        db, _QUERIES["register"], RegisteredUser, {"email": email, "full_name": full_name, "salt": salt, "key": key}
+    )
 
 
 async def create_personal_token(
@@ -73,7 +75,7 @@ async def create_personal_token(
 
 
 async def list_personal_tokens(db: Connection, *, after: UUID | None = None, limit: int) -> list[PersonalToken]:
-    """The caller's tokens that are not revoked, newest first."""
+    """List the caller's tokens that are not revoked, newest first."""
     return await many(db, _QUERIES["list_personal_tokens"], PersonalToken, {"after": after, "limit": limit})
 
 

@@ -2,7 +2,6 @@ drop function shared.acting_organization(text);
 drop function shared.current_organization_id();
 drop function shared.current_user_id();
 drop function shared.current_actor();
-drop function apiauth.seal_actor(shared.actor);
 drop function apiauth.seal_of(text);
 drop function apiauth.authenticate_message(text);
 drop function apiauth.xor_block(bytea, integer);

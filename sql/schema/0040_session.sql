@@ -88,11 +88,15 @@ from (
 ) as k;
 
 create function apiauth.authenticate_message(message text) returns bytea
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-    select sha256(k.outer_block || sha256(k.inner_block || convert_to(authenticate_message.message, 'UTF8')))
-    from apiauth.context_keys as k
+declare
+    v_key apiauth.context_keys;
+begin
+    select * into v_key from apiauth.context_keys;
+    return sha256(v_key.outer_block || sha256(v_key.inner_block || convert_to(authenticate_message.message, 'UTF8')));
+end;
 $$;
 
 comment on function apiauth.authenticate_message(text) is 'HMAC-SHA256 of a message under the context key. Granted to nobody: who could call it could forge.';
@@ -100,7 +104,6 @@ comment on function apiauth.authenticate_message(text) is 'HMAC-SHA256 of a mess
 -- Backend and transaction start are in the message, not in the setting: a seal is valid here and now only.
 create function apiauth.seal_of(body text) returns text
 language sql stable
-set search_path = ''
 as $$
     select encode(
         apiauth.authenticate_message(
@@ -111,15 +114,6 @@ as $$
 $$;
 
 comment on function apiauth.seal_of(text) is 'The seal of an actor in this transaction of this backend. Granted to nobody.';
-
-create function apiauth.seal_actor(actor shared.actor) returns void
-language sql volatile
-set search_path = ''
-as $$
-    select set_config('brokerflow.actor', apiauth.seal_of(seal_actor.actor::text) || seal_actor.actor::text, true)
-$$;
-
-comment on function apiauth.seal_actor(shared.actor) is 'Puts the proved actor into the transaction. Granted to nobody: entrances call it.';
 
 -- Crosses into the guard's key. Parallel restricted, since a worker has another pid than the backend that was sealed.
 create function shared.current_actor() returns shared.actor

@@ -6,5 +6,6 @@ drop function shared.add_member(uuid, text, shared.member_role);
 drop function shared.find_user_by_email(text);
 drop function shared.create_organization(text, text);
 drop function shared.can_administer(uuid, shared.member_role);
+drop function shared.can_use(text);
 drop function shared.member_role_in(uuid);
 drop function shared.current_organization_ids();

@@ -30,20 +30,46 @@ comment on function shared.member_role_in(uuid) is 'The role of the actor''s use
 revoke execute on function shared.member_role_in(uuid) from public;
 grant execute on function shared.member_role_in(uuid) to brokerflow_app;
 
-create function shared.can_administer(organization_id uuid, minimum shared.member_role default 'admin') returns boolean
+-- Policies ask it. It raises, so that a credential without the scope is told so; the tenant is another question.
+create function shared.can_use(scope text) returns boolean
 language plpgsql stable parallel restricted
 set search_path = ''
 as $$
 begin
-    -- The organization in question need not be the one the actor works in: the scope is asked, the tenant not.
-    if not 'organizations:write' = any (coalesce((shared.current_actor()).scopes, array['organizations:write'])) then
-        perform shared.refuse('credential_scope', 'the credential lacks the scope organizations:write', 'insufficient_privilege');
+    if not can_use.scope = any (coalesce((shared.current_actor()).scopes, array[can_use.scope])) then
+        perform shared.refuse(
+            'credential_scope', format('the credential lacks the scope %s', can_use.scope), 'insufficient_privilege'
+        );
     end if;
-    return coalesce(shared.member_role_in(can_administer.organization_id) >= can_administer.minimum, false);
+    return true;
 end;
 $$;
 
-comment on function shared.can_administer(uuid, shared.member_role) is 'Whether the actor has at least this role in an organization; raises where his credential lacks the scope.';
+comment on function shared.can_use(text) is 'Whether the actor''s credential bears a scope; raises where it does not.';
+grant execute on function shared.can_use(text) to brokerflow_app;
+
+-- The organization in question need not be the one the actor works in. A member of too low a role is told so (403);
+-- to a stranger the organization does not exist (404).
+create function shared.can_administer(organization_id uuid, minimum shared.member_role default 'admin') returns boolean
+language plpgsql stable parallel restricted
+set search_path = ''
+as $$
+declare
+    v_role shared.member_role := shared.member_role_in(can_administer.organization_id);
+begin
+    if v_role is null or not shared.can_use('organizations:write') then
+        return false;
+    end if;
+    if v_role < can_administer.minimum then
+        perform shared.refuse(
+            'member_role', format('this takes the role %s, yours is %s', can_administer.minimum, v_role), 'insufficient_privilege'
+        );
+    end if;
+    return true;
+end;
+$$;
+
+comment on function shared.can_administer(uuid, shared.member_role) is 'Whether the actor has at least this role in an organization; raises where he is a member and his role or credential is too weak.';
 grant execute on function shared.can_administer(uuid, shared.member_role) to brokerflow_app;
 
 -- A command, because the new row is visible to its founder only after the trigger has made him a member.
@@ -88,8 +114,11 @@ declare
     v_user_id uuid := shared.find_user_by_email(add_member.email);
     v_membership shared.memberships;
 begin
-    if v_user_id is null or shared.member_role_in(add_member.organization_id) is null then
-        perform shared.refuse('memberships_user_id_fkey', 'no such user or organization', 'no_data_found');
+    if not shared.can_administer(add_member.organization_id) then
+        perform shared.refuse('memberships_organization_id_fkey', 'there is no such organization, or it is not yours', 'no_data_found');
+    end if;
+    if v_user_id is null then
+        perform shared.refuse('memberships_user_id_fkey', 'nobody is registered with this email', 'no_data_found');
     end if;
     insert into shared.memberships as m (organization_id, user_id, role)
     values (add_member.organization_id, v_user_id, add_member.role)

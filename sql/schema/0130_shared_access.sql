@@ -34,7 +34,7 @@ grant select, insert (email, full_name), references (id) on shared.users to brok
 create policy select_member on shared.organizations for select to brokerflow_app
 using (id = any ((select shared.current_organization_ids())::uuid[]));
 create policy insert_founder on shared.organizations for insert to brokerflow_app
-with check ((select shared.current_user_id()) is not null);
+with check ((select shared.current_user_id()) is not null and shared.can_use('organizations:write'));
 grant select, insert (id, title, slug) on shared.organizations to brokerflow_app;
 
 create policy select_guard on shared.organizations for select to brokerflow_guard using (true);
@@ -49,7 +49,10 @@ create policy update_admin on shared.memberships for update to brokerflow_app
 using (shared.can_administer(organization_id, greatest(role, 'admin')))
 with check (shared.can_administer(organization_id, greatest(role, 'admin')));
 create policy delete_admin on shared.memberships for delete to brokerflow_app
-using (user_id = (select shared.current_user_id()) or shared.can_administer(organization_id, greatest(role, 'admin')));
+using (
+    (user_id = (select shared.current_user_id()) and shared.can_use('organizations:write'))
+    or shared.can_administer(organization_id, greatest(role, 'admin'))
+);
 grant select, insert (organization_id, user_id, role), update (role), delete on shared.memberships to brokerflow_app;
 
 create policy select_guard on shared.memberships for select to brokerflow_guard using (true);

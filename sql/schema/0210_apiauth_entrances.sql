@@ -13,7 +13,31 @@ $$;
 
 comment on function apiauth.refuse_credential() is 'One refusal for every reason, so that nobody learns which it was.';
 
--- Without a slug an actor works in the organization he joined first; a slug of none of his is refused.
+-- The statements of one message share their transaction's start, so that of two transactions in it the second would
+-- accept the seal of the first. An entrance that comes in a later message than its transaction's BEGIN has a start of
+-- its own: nothing else can begin at that time in this backend.
+create function apiauth.seal_actor(
+    kind shared.credential_kind, credential_id uuid, user_id uuid, organization_id uuid, role shared.member_role,
+    scopes text[], is_platform_admin boolean
+) returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_body text := (kind, credential_id, user_id, organization_id, role, scopes, is_platform_admin)::shared.actor::text;
+begin
+    if statement_timestamp() = transaction_timestamp() then
+        perform shared.refuse('current_actor', 'an entrance comes in a message of its own, after BEGIN', 'invalid_transaction_state');
+    end if;
+    perform set_config('brokerflow.actor', apiauth.seal_of(v_body) || v_body, true);
+end;
+$$;
+
+comment on function apiauth.seal_actor(shared.credential_kind, uuid, uuid, uuid, shared.member_role, text[], boolean) is
+    'Puts the proved actor into the transaction. Granted to nobody: entrances call it.';
+
+-- Without a slug an actor works where he has the highest role, and of equals where he joined first: an admin of
+-- another organization may add him, and must not thereby move his work. A slug of none of his is refused.
 create function apiauth.admit(
     kind shared.credential_kind, credential_id uuid, user_id uuid, scopes text[], organization text
 ) returns void
@@ -31,15 +55,15 @@ begin
             admit.organization is null
             or m.organization_id = (select o.id from shared.organizations as o where o.slug = admit.organization)
         )
-    order by m.created_at, m.organization_id
+    order by m.role desc, m.created_at, m.organization_id
     limit 1;
     if not found and admit.organization is not null then
         perform shared.refuse('actor_is_member', 'the actor is no member of that organization', 'insufficient_privilege');
     end if;
-    perform apiauth.seal_actor((
+    perform apiauth.seal_actor(
         admit.kind, admit.credential_id, admit.user_id, v_organization_id, v_role, admit.scopes,
         exists (select from shared.platform_admins as a where a.user_id = admit.user_id)
-    )::shared.actor);
+    );
 end;
 $$;
 
@@ -111,7 +135,7 @@ begin
     ) then
         perform apiauth.refuse_credential();
     end if;
-    perform apiauth.seal_actor(('esign', null, null, null, null, '{}', false)::shared.actor);
+    perform apiauth.seal_actor('esign', null, null, null, null, '{}', false);
 end;
 $$;
 

@@ -49,6 +49,7 @@ as $$
 declare
     v_user shared.users;
     v_session apiauth.sessions;
+    v_now timestamptz := shared.clock();    -- read once: the longest lifetime counts from created_at
 begin
     select u.* into v_user
     from shared.users as u
@@ -56,10 +57,10 @@ begin
     where lower(normalize(u.email, nfkc)) = lower(normalize(open_session.email, nfkc))
         and p.key_digest = sha256(open_session.key);
     if not found then
-        perform apiauth.refuse_credential();
+        perform shared.refuse('credential_authenticates', 'the email or the password is wrong', 'invalid_authorization_specification');
     end if;
-    insert into apiauth.sessions as s (user_id, digest, idle, expires_at)
-    values (v_user.id, sha256(open_session.digest), open_session.idle, shared.clock() + open_session.lifetime)
+    insert into apiauth.sessions as s (user_id, digest, idle, created_at, expires_at)
+    values (v_user.id, sha256(open_session.digest), open_session.idle, v_now, v_now + open_session.lifetime)
     returning s.* into v_session;
     perform shared.write_audit('session.open', 'user/' || v_user.id, detail => jsonb_build_object('session_id', v_session.id));
     return query select v_session.id, v_session.expires_at, v_user.id, v_user.email, v_user.full_name, v_user.created_at;
@@ -100,14 +101,15 @@ as $$
 declare
     v_actor shared.actor := shared.current_actor();
     v_token apiauth.personal_tokens;
+    v_now timestamptz := shared.clock();    -- read once: the longest lifetime counts from created_at
 begin
     if not (array['tokens:write'] || create_personal_token.scopes) <@ coalesce(v_actor.scopes, array['tokens:write'] || create_personal_token.scopes) then
         perform shared.refuse('credential_scope', 'a token mints no scope that it lacks, and none without tokens:write', 'insufficient_privilege');
     end if;
-    insert into apiauth.personal_tokens as t (user_id, name, digest, token_hint, scopes, expires_at)
+    insert into apiauth.personal_tokens as t (user_id, name, digest, token_hint, scopes, created_at, expires_at)
     values (
         v_actor.user_id, create_personal_token.name, sha256(create_personal_token.digest), create_personal_token.token_hint,
-        create_personal_token.scopes, shared.clock() + create_personal_token.lifetime
+        create_personal_token.scopes, v_now, v_now + create_personal_token.lifetime
     )
     returning t.* into v_token;
     perform shared.write_audit('token.create', 'token/' || v_token.id, detail => jsonb_build_object('scopes', v_token.scopes));

@@ -134,6 +134,7 @@ create table agreement.agreements (
     constraint agreements_envelope_id_is_present check (envelope_id ~ '\S' and length(envelope_id) <= 255),
     constraint agreements_signature_is_whole check ((envelope_id is null) = (signed_at is null)),
     constraint agreements_signed_by_effectiveness check (isfinite(signed_at) and signed_at <= effective_at),
+    constraint agreements_signed_in_readable_time check (signed_at >= '1900-01-01 00:00:00+00'),
     -- A void or closed agreement may have been effective or not: both histories are legal.
     constraint agreements_effective_since_signed check (
         case
@@ -239,7 +240,9 @@ create table agreement.timeline_events (
     constraint timeline_events_correction_cites check ((type = 'CORRECTION_ADDED') = (corrects_seq is not null)),
     constraint timeline_events_correction_looks_back check (corrects_seq < seq),
     constraint timeline_events_payload_is_an_object check (jsonb_typeof(payload) = 'object'),
-    constraint timeline_events_occurred_by_recording check (isfinite(occurred_at) and occurred_at <= recorded_at)
+    constraint timeline_events_occurred_by_recording check (isfinite(occurred_at) and occurred_at <= recorded_at),
+    -- Years before Christ, to which an offset can lead, are beyond RFC 3339: none could read the timeline any more.
+    constraint timeline_events_occurred_in_readable_time check (occurred_at >= '1900-01-01 00:00:00+00')
 );
 
 -- Serve a party's feed across agreements, in order of recording; and the corrections of an event.

@@ -32,7 +32,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    perform shared.refuse('referrals_terms_fixed', 'a referral''s region, broker and terms never change');
+    perform shared.refuse('referrals_terms_fixed', 'a referral''s region, broker, terms and the reason of its end never change');
     return null;
 end;
 $$;
@@ -43,6 +43,7 @@ for each row when (
     (old.id, old.broker_id, old.region, old.price_min, old.price_max, old.property_type, old.deal_type, old.languages, old.sla_hours, old.created_by, old.created_at)
     is distinct from
     (new.id, new.broker_id, new.region, new.price_min, new.price_max, new.property_type, new.deal_type, new.languages, new.sla_hours, new.created_by, new.created_at)
+    or old.cancel_reason is distinct from new.cancel_reason and old.cancel_reason is not null
 )
 execute function agreement.referrals_terms_fixed();
 

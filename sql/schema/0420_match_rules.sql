@@ -53,6 +53,11 @@ begin
     if shared.current_user_id() is distinct from old.candidate_user_id then
         perform shared.refuse('matches_answered_by_candidate', 'an invitation is answered by its candidate', 'insufficient_privilege');
     end if;
+    if new.state = 'accepted' and coalesce(shared.member_role_in(old.candidate_broker_id) < 'agent', true) then
+        perform shared.refuse(
+            'matches_answered_by_candidate', 'an invitation is accepted by an agent of the invited broker', 'insufficient_privilege'
+        );
+    end if;
     new.responded_at := shared.clock();
     return new;
 end;
@@ -63,7 +68,7 @@ before update on agreement.matches
 for each row execute function agreement.matches_answered_by_candidate();
 
 comment on trigger matches_answered_by_candidate on agreement.matches is
-    'Axiom A9: who asks is proved. The inviting broker cannot accept in the candidate''s name.';
+    'Axiom A9: who asks is proved. The inviting broker cannot accept in the candidate''s name, nor can a candidate who left bind his former broker.';
 
 create function agreement.matches_answered_once() returns trigger
 language plpgsql

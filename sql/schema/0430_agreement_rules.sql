@@ -3,25 +3,30 @@
 
 set local role brokerflow_owner;
 
--- Fills in what the caller may not choose. Crosses row security, since accepting makes it of another's referral.
+-- Fills in what the caller may not choose. Runs as its caller: another tenant's referral is not there, and refused as
+-- the foreign key would refuse an unknown one; for the trigger that accepting fires it is.
 create function agreement.agreements_begin_unsigned() returns trigger
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 begin
     if new.status not in ('draft', 'pending_signature') then
         perform shared.refuse('agreements_begin_unsigned', format('an agreement does not begin as %s', new.status));
     end if;
-    select r.region into new.region from agreement.referrals as r where r.id = new.referral_id;
+    select r.region into new.region
+    from agreement.referrals as r
+    where r.id = new.referral_id and r.broker_id = new.from_broker_id;
+    if not found then
+        perform shared.refuse(
+            'agreements_referral_id_from_broker_id_fkey', 'the broker has no such referral', 'foreign_key_violation'
+        );
+    end if;
     new.created_by := shared.current_user_id();
     new.created_at := shared.clock();
     new.version := 1;
     return new;
 end;
 $$;
-
-comment on function agreement.agreements_begin_unsigned() is 'Crosses into the referral for its region.';
-revoke execute on function agreement.agreements_begin_unsigned() from public;
 
 create trigger agreements_begin_unsigned
 before insert on agreement.agreements
@@ -210,6 +215,9 @@ language plpgsql security definer
 set search_path = ''
 as $$
 begin
+    if tg_op = 'UPDATE' and old.status = new.status then
+        return null;
+    end if;
     if new.status = 'pending_signature' then
         update agreement.referrals as r set status = 'matched' where r.id = new.referral_id and r.status = 'open';
         if not found then

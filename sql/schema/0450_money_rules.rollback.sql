@@ -1,10 +1,12 @@
 drop trigger invoices_write_audit on agreement.invoices;
 drop function agreement.invoices_write_audit();
+drop trigger invoices_never_emptied on agreement.invoices;
 drop trigger invoices_never_deleted on agreement.invoices;
 drop trigger invoices_follow_dispute on agreement.invoices;
 drop function agreement.invoices_follow_dispute();
 drop trigger invoices_not_while_disputed on agreement.invoices;
 drop function agreement.invoices_not_while_disputed();
+drop trigger disputes_never_emptied on agreement.disputes;
 drop trigger disputes_never_deleted on agreement.disputes;
 drop trigger disputes_govern on agreement.disputes;
 drop function agreement.disputes_govern();

@@ -142,7 +142,12 @@ create trigger disputes_never_deleted
 before delete on agreement.disputes
 for each row execute function shared.refuse_change();
 
+create trigger disputes_never_emptied
+before truncate on agreement.disputes
+for each statement execute function shared.refuse_change();
+
 comment on trigger disputes_never_deleted on agreement.disputes is 'Axiom A12: a dispute governs the money. It is resolved, not removed.';
+comment on trigger disputes_never_emptied on agreement.disputes is 'Axiom A12: a dispute governs the money. TRUNCATE fires no row trigger, so it has its own.';
 
 -- Compares with the agreement's row, which it locks against a dispute that opens at the same moment. Runs as its
 -- caller: another tenant's agreement is not there, and refused alike.
@@ -206,7 +211,12 @@ create trigger invoices_never_deleted
 before delete on agreement.invoices
 for each row execute function shared.refuse_change();
 
+create trigger invoices_never_emptied
+before truncate on agreement.invoices
+for each statement execute function shared.refuse_change();
+
 comment on trigger invoices_never_deleted on agreement.invoices is 'Axiom A12: a dispute governs the money. An invoice is written off, not removed.';
+comment on trigger invoices_never_emptied on agreement.invoices is 'Axiom A12: a dispute governs the money. TRUNCATE fires no row trigger, so it has its own.';
 
 -- Crosses into the audit log.
 create function agreement.invoices_write_audit() returns trigger

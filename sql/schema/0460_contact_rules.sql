@@ -174,7 +174,12 @@ create trigger contacts_never_deleted
 before delete on agreement.contacts
 for each row execute function shared.refuse_change();
 
+create trigger contacts_never_emptied
+before truncate on agreement.contacts
+for each statement execute function shared.refuse_change();
+
 comment on trigger contacts_never_deleted on agreement.contacts is 'Axiom A2: a client''s contact is readable only through the accessor. It is shredded, with a receipt, not removed.';
+comment on trigger contacts_never_emptied on agreement.contacts is 'Axiom A2: a client''s contact is readable only through the accessor. TRUNCATE fires no row trigger, so it has its own.';
 
 -- Crosses into the vault: the referral's own broker seals a contact, and cannot read it back.
 create function agreement.seal_contact(referral_id uuid, ciphertext bytea, wrapped_key bytea) returns void

@@ -12,4 +12,6 @@ drop function agreement.invite_candidate(uuid, uuid);
 drop function agreement.cancel_referral(uuid, text);
 drop function agreement.create_referral(uuid, text[], numeric, numeric, text, text, text[], integer, bytea, bytea);
 drop function agreement.register_broker(uuid, text, text);
+drop function agreement.find_referral(uuid, uuid);
+drop function agreement.find_agreement(uuid);
 drop function agreement.refuse_missing(text);

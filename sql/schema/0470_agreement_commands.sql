@@ -12,6 +12,40 @@ as $$ select shared.refuse('not_found', format('no such %s', refuse_missing.what
 
 comment on function agreement.refuse_missing(text) is 'What is not the caller''s does not exist for him.';
 
+-- Lists below an agreement or a referral begin here, lest what is not the caller's answers as an empty list. A list
+-- that joins laterally to the result cannot be planned to run before it.
+create function agreement.find_agreement(id uuid) returns uuid
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+    if not exists (select from agreement.agreements as a where a.id = find_agreement.id) then
+        perform agreement.refuse_missing('agreement');
+    end if;
+    return find_agreement.id;
+end;
+$$;
+
+comment on function agreement.find_agreement(uuid) is 'The id of an agreement that the caller sees; what he does not see is said not to exist.';
+
+create function agreement.find_referral(id uuid, broker_id uuid default null) returns uuid
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+    if not exists (
+        select from agreement.referrals as r
+        where r.id = find_referral.id and (find_referral.broker_id is null or r.broker_id = find_referral.broker_id)
+    ) then
+        perform agreement.refuse_missing('referral');
+    end if;
+    return find_referral.id;
+end;
+$$;
+
+comment on function agreement.find_referral(uuid, uuid) is
+    'The id of a referral that the caller sees, of that broker where one is named; what he does not see is said not to exist.';
+
 create function agreement.register_broker(organization_id uuid, name text, fein text) returns agreement.brokers
 language plpgsql volatile
 set search_path = ''
@@ -186,14 +220,18 @@ $$;
 comment on function agreement.change_agreement(uuid, agreement.agreement_status, text[], integer) is
     'Moves an agreement along the state machine, if it is still at the version that the caller saw.';
 
--- A signature that was reported before changes nothing.
+-- A signature that was reported before changes nothing. Crosses row security: the signing service is of no tenant and
+-- sees no agreement but through this.
 create function agreement.complete_signature(agreement_id uuid, signed_at timestamptz, envelope_id text) returns agreement.agreements
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
     v_agreement agreement.agreements;
 begin
+    if (shared.current_actor()).kind is distinct from 'esign' then
+        perform shared.refuse('complete_signature', 'only the signing service reports a signature', 'insufficient_privilege');
+    end if;
     select * into v_agreement from agreement.agreements as a where a.id = complete_signature.agreement_id for no key update;
     if not found then
         perform agreement.refuse_missing('agreement');
@@ -210,7 +248,9 @@ begin
 end;
 $$;
 
-comment on function agreement.complete_signature(uuid, timestamptz, text) is 'Makes an agreement effective, as the signing service.';
+comment on function agreement.complete_signature(uuid, timestamptz, text) is
+    'Axiom A8: an agreement moves only along the state machine. Makes one effective, for the proved signing service only.';
+revoke execute on function agreement.complete_signature(uuid, timestamptz, text) from public;
 
 create function agreement.append_event(
     agreement_id uuid, type agreement.event_type, payload jsonb, occurred_at timestamptz default null, corrects_seq integer default null
@@ -358,6 +398,8 @@ revoke execute on function agreement.rank_candidates(uuid) from public;
 
 grant execute on function
     agreement.refuse_missing(text),
+    agreement.find_agreement(uuid),
+    agreement.find_referral(uuid, uuid),
     agreement.register_broker(uuid, text, text),
     agreement.create_referral(uuid, text[], numeric, numeric, text, text, text[], integer, bytea, bytea),
     agreement.cancel_referral(uuid, text),

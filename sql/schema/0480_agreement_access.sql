@@ -43,6 +43,7 @@ using (
         select from agreement.matches as m
         where m.referral_id = referrals.id and m.candidate_user_id = (select shared.current_user_id())
     )
+    and (select shared.can_use('agreements:read'))
 );
 create policy insert_broker on agreement.referrals for insert to brokerflow_app
 with check (
@@ -61,7 +62,7 @@ on agreement.referrals to brokerflow_app;
 create policy select_broker on agreement.matches for select to brokerflow_app
 using (broker_id = (select shared.acting_organization('agreements:read')));
 create policy select_candidate on agreement.matches for select to brokerflow_app
-using (candidate_user_id = (select shared.current_user_id()));
+using (candidate_user_id = (select shared.current_user_id()) and (select shared.can_use('agreements:read')));
 create policy insert_broker on agreement.matches for insert to brokerflow_app
 with check (broker_id = (select shared.acting_organization('agreements:write')));
 create policy update_either on agreement.matches for update to brokerflow_app
@@ -77,8 +78,6 @@ using (
     from_broker_id = (select shared.acting_organization('agreements:read'))
     or to_broker_id = (select shared.acting_organization('agreements:read'))
 );
-create policy select_signing_service on agreement.agreements for select to brokerflow_app
-using ((select (shared.current_actor()).kind) = 'esign');
 create policy insert_owner on agreement.agreements for insert to brokerflow_app
 with check (from_broker_id = (select shared.acting_organization('agreements:write')));
 create policy update_party on agreement.agreements for update to brokerflow_app
@@ -86,10 +85,7 @@ using (
     from_broker_id = (select shared.acting_organization('agreements:write'))
     or to_broker_id = (select shared.acting_organization('agreements:write'))
 );
-create policy update_signing_service on agreement.agreements for update to brokerflow_app
-using ((select (shared.current_actor()).kind) = 'esign')
-with check (status = 'effective');
-grant select, insert (referral_id, from_broker_id, to_broker_id, fee_rate, protect_days), update (status, region, signed_at, envelope_id)
+grant select, insert (referral_id, from_broker_id, to_broker_id, fee_rate, protect_days), update (status, region)
 on agreement.agreements to brokerflow_app;
 
 -- The state machines are public knowledge and nobody's to change.
@@ -126,7 +122,7 @@ grant select, insert (agreement_id, purpose) on agreement.contact_reads to broke
 -- tries is refused by name.
 create policy select_party on agreement.disputes for select to brokerflow_app
 using (
-    (select (shared.current_actor()).is_platform_admin)
+    (select (shared.current_actor()).is_platform_admin) and (select shared.can_use('agreements:read'))
     or exists (select from agreement.agreements as a where a.id = agreement_id)
 );
 create policy insert_party on agreement.disputes for insert to brokerflow_app
@@ -136,8 +132,11 @@ with check (
 );
 create policy update_judge on agreement.disputes for update to brokerflow_app
 using (
-    (select (shared.current_actor()).is_platform_admin)
-    or exists (select from agreement.agreements as a where a.id = agreement_id)
+    (select shared.can_use('agreements:write'))
+    and (
+        (select (shared.current_actor()).is_platform_admin)
+        or exists (select from agreement.agreements as a where a.id = agreement_id)
+    )
 )
 with check (outcome in ('upheld', 'dismissed'));
 grant select, insert (agreement_id, reason), update (outcome, note) on agreement.disputes to brokerflow_app;

@@ -24,7 +24,12 @@ from agreement.consume_contact_read(:id) as c;
 -- record: ContactRead
 -- optional: after
 select r.id, r.agreement_id, r.user_id, r.organization_id, r.purpose, r.granted_at, r.consumed_at
-from agreement.contact_reads as r
-where r.agreement_id = :agreement_id and (:after::uuid is null or r.id < :after)
-order by r.id desc
-limit :limit;
+from agreement.find_agreement(:agreement_id) as f (agreement_id)
+cross join lateral (
+    select *
+    from agreement.contact_reads as t
+    where t.agreement_id = f.agreement_id and (:after::uuid is null or t.id < :after)
+    order by t.id desc
+    limit :limit
+) as r
+order by r.id desc;

@@ -9,10 +9,15 @@ from agreement.issue_invoice(:agreement_id, :amount, :currency) as i;
 -- record: Invoice
 -- optional: after
 select i.id, i.agreement_id, i.amount, i.currency, i.status, i.created_by, i.created_at, i.settled_at
-from agreement.invoices as i
-where i.agreement_id = :agreement_id and (:after::uuid is null or i.id > :after)
-order by i.id
-limit :limit;
+from agreement.find_agreement(:agreement_id) as f (agreement_id)
+cross join lateral (
+    select *
+    from agreement.invoices as t
+    where t.agreement_id = f.agreement_id and (:after::uuid is null or t.id > :after)
+    order by t.id
+    limit :limit
+) as i
+order by i.id;
 
 -- name: settle_invoice(id, status)^
 -- Record that an invoice is paid or written off.

@@ -13,10 +13,15 @@ from agreement.invite_candidate(:referral_id, :candidate_user_id) as m;
 select
     m.id, m.referral_id, m.broker_id, m.candidate_user_id, m.candidate_broker_id, m.state, m.invited_by, m.created_at,
     m.responded_at
-from agreement.matches as m
-where m.referral_id = :referral_id and (:after::uuid is null or m.id > :after)
-order by m.id
-limit :limit;
+from agreement.find_referral(:referral_id) as f (referral_id)
+cross join lateral (
+    select *
+    from agreement.matches as t
+    where t.referral_id = f.referral_id and (:after::uuid is null or t.id > :after)
+    order by t.id
+    limit :limit
+) as m
+order by m.id;
 
 -- name: list_invitations(state, after, limit)
 -- The caller's own invitations, newest first, each with what the referral offers.
@@ -36,15 +41,15 @@ limit :limit;
 
 -- name: answer_match(referral_id, id, state)<!
 -- Accept or decline an invitation.
--- Accepting answers with the agreement, also when it was accepted before.
+-- Accepting answers with the agreement, also when it was accepted before; agreement_id is null where there is none.
 -- record: AnsweredMatch
 select
     m.id, m.referral_id, m.broker_id, m.candidate_user_id, m.candidate_broker_id, m.state, m.invited_by, m.created_at,
     m.responded_at,
-    a.id as "agreement_id?", a.from_broker_id as "from_broker_id?", a.to_broker_id as "to_broker_id?",
-    a.region as "agreement_region?", a.fee_rate as "fee_rate?", a.protect_days as "protect_days?",
-    a.status as "agreement_status?", a.version as "agreement_version?", a.envelope_id as "envelope_id?",
-    a.signed_at as "signed_at?", a.created_by as "agreement_created_by?", a.created_at as "agreement_created_at?",
+    a.id as "agreement_id?", a.from_broker_id as "from_broker_id!", a.to_broker_id as "to_broker_id!",
+    a.region as "agreement_region!", a.fee_rate as "fee_rate!", a.protect_days as "protect_days!",
+    a.status as "agreement_status!", a.version as "agreement_version!", a.envelope_id as "envelope_id?",
+    a.signed_at as "signed_at?", a.created_by as "agreement_created_by!", a.created_at as "agreement_created_at!",
     a.effective_at as "effective_at?"
 from agreement.answer_match(:referral_id, :id, :state) as m
 left join lateral agreement.agreement_of_match(m.id) as a on true;

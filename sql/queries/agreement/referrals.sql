@@ -100,4 +100,6 @@ from agreement.cancel_referral(:id, :reason) as r;
 select
     c.user_id as "user_id!", c.full_name as "full_name!", c.broker_id as "broker_id!", c.broker_name as "broker_name!",
     c.score as "score!", c.reasons as "reasons!"
-from agreement.rank_candidates(:referral_id) as c;
+from agreement.find_referral(:referral_id, shared.current_organization_id()) as f (referral_id)
+cross join lateral agreement.rank_candidates(f.referral_id) as c
+order by c.score desc, c.user_id;

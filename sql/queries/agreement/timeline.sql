@@ -14,10 +14,15 @@ from agreement.append_event(:agreement_id, :type, :payload, :occurred_at, :corre
 select
     e.id, e.agreement_id, e.seq, e.type, e.payload, e.occurred_at, e.recorded_at, e.credential_kind, e.user_id,
     e.organization_id, e.corrects_seq
-from agreement.timeline_events as e
-where e.agreement_id = :agreement_id and (:after::integer is null or e.seq > :after)
-order by e.seq
-limit :limit;
+from agreement.find_agreement(:agreement_id) as f (agreement_id)
+cross join lateral (
+    select *
+    from agreement.timeline_events as t
+    where t.agreement_id = f.agreement_id and (:after::integer is null or t.seq > :after)
+    order by t.seq
+    limit :limit
+) as e
+order by e.seq;
 
 -- name: list_events(after, limit)
 -- The events of all agreements of the caller's broker, in order of recording.
@@ -30,6 +35,10 @@ from agreement.timeline_events as e
 where :after::uuid is null or e.id > :after
 order by e.id
 limit :limit;
+
+-- name: current_position()$
+-- An event identifier of this very moment: later events have greater ones.
+select shared.uuidv7() as "id!";
 
 -- name: list_chain(agreement_id)
 -- The hash chain of one agreement: the exact text of each event and its hash.

@@ -7,7 +7,7 @@ select
 from apiauth.create_personal_token(:name, :digest, :token_hint, :scopes, :lifetime) as t;
 
 -- name: list_personal_tokens(after, limit)
--- The caller's tokens that are not revoked, newest first.
+-- List the caller's tokens that are not revoked, newest first.
 -- record: PersonalToken
 -- optional: after
 select

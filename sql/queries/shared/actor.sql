@@ -1,14 +1,14 @@
 -- name: whoami()<!
--- The credential that asks: its kind, user, organization, role and scopes.
+-- Tell the credential that asks: its kind, user, organization, role and scopes; null scopes are all.
 -- record: Whoami
 select
     a.kind as "kind!", a.credential_id as "credential_id!", a.user_id as "user_id!", a.organization_id as "organization_id?",
     (select o.slug from shared.organizations as o where o.id = a.organization_id) as "organization?",
-    a.role as "role?", a.scopes as "scopes?", a.is_platform_admin as "is_platform_admin!"
+    null::text as "environment?", a.role as "role?", a.scopes as "scopes?", a.is_platform_admin as "is_platform_admin!"
 from shared.current_actor() as a;
 
 -- name: me()<!
--- The user whose credential asks.
+-- Return the user whose credential asks.
 -- record: User
 select u.id, u.email, u.full_name, u.created_at
 from shared.users as u

@@ -5,7 +5,7 @@ select m.organization_id, m.user_id, m.role, m.created_at
 from shared.add_member(:organization_id, :email, :role) as m;
 
 -- name: list_members(organization_id, after, limit)
--- The members of one of the caller's organizations.
+-- List the members of one of the caller's organizations.
 -- record: Member
 -- optional: after
 select m.user_id, u.email, u.full_name, m.role, m.created_at

@@ -5,7 +5,7 @@ select o.id, o.title, o.slug, o.created_at
 from shared.create_organization(:title, :slug) as o;
 
 -- name: list_organizations(after, limit)
--- The organizations of the caller, in order of their creation.
+-- List the organizations of the caller, in order of their creation.
 -- record: Organization
 -- optional: after
 select o.id, o.title, o.slug, o.created_at
@@ -15,7 +15,7 @@ order by o.id
 limit :limit;
 
 -- name: get_organization(id)^
--- One of the caller's organizations.
+-- Return one of the caller's organizations.
 -- record: Organization
 select o.id, o.title, o.slug, o.created_at
 from shared.organizations as o

@@ -1,0 +1,133 @@
+"""Register, log in, log out, and the personal access tokens of a user."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, Response, delete, get, post
+from litestar.params import FromPath, JSONBody
+
+from app.apiauth import passwords, queries
+from app.apiauth.models import CreatedToken, Login, NewToken, OpenedSession, Registration
+from app.apiauth.queries import PersonalToken, RegisteredUser
+from app.database import Transaction
+from app.errors import CONFLICT, FORBIDDEN, INSUFFICIENT_SCOPE, NOT_FOUND, TOO_MANY_REQUESTS, UNAUTHENTICATED, Refusal
+from app.settings import Settings
+from app.shared import tokens
+from app.shared.actor import Actor, Caller, Visitor
+from app.shared.credentials import session_cookie
+from app.shared.openapi import problem_spec
+from app.shared.pagination import Items, Page
+from app.shared.tokens import Prefix
+
+
+@post(
+    "/auth/register",
+    tags=["auth"],
+    summary="Register",
+    responses={409: problem_spec(CONFLICT), 429: problem_spec(TOO_MANY_REQUESTS)},
+)
+async def register(visitor: Visitor, data: JSONBody[Registration]) -> Response[RegisteredUser]:
+    """Register a person, who has no role until an organization gives one. An email counts once, in whatever case."""
+    salt = passwords.new_salt()
+    key = await passwords.stretch(data.password, salt)
+    return await visitor.answer(
+        lambda db: queries.register(db, email=data.email, full_name=data.full_name, salt=salt, key=key)
+    )
+
+
+@post(
+    "/auth/login",
+    tags=["auth"],
+    summary="Log in",
+    status_code=200,
+    responses={401: problem_spec(UNAUTHENTICATED), 429: problem_spec(TOO_MANY_REQUESTS)},
+)
+async def log_in(request: Request[Any, Any, Any], visitor: Visitor, data: JSONBody[Login]) -> Response[OpenedSession]:
+    """Open a session: its token is in the answer and in a cookie. A wrong password and an unknown email are one 401."""
+    settings: Settings = request.app.state.settings
+    salt = await visitor.run(lambda db: queries.password_salt(db, email=data.email))
+    key = await passwords.stretch(data.password, salt)
+    token = tokens.mint(Prefix.SESSION)
+    response = await visitor.answer(lambda db: _open_session(db, settings, data.email, key, token))
+    cookie = session_cookie(token, max_age=settings.session_absolute, production=settings.is_production)
+    response.set_cookie(cookie)
+    return response
+
+
+async def _open_session(db: Transaction, settings: Settings, email: str, key: bytes, token: str) -> OpenedSession:
+    session = await queries.open_session(
+        db,
+        email=email,
+        key=key,
+        digest=tokens.digest(token),
+        idle=timedelta(seconds=settings.session_idle),
+        lifetime=timedelta(seconds=settings.session_absolute),
+    )
+    user = RegisteredUser(session.user_id, session.email, session.full_name, session.created_at)
+    return OpenedSession(token, session.expires_at, user)
+
+
+@post("/auth/logout", tags=["auth"], summary="Log out", status_code=204)
+async def log_out(request: Request[Any, Any, Any], actor: Actor) -> Response[None]:
+    """End the session that asks, from the next statement on, and take its cookie back."""
+    response = await actor.effect(lambda db: _close_session(db, actor))
+    response.set_cookie(session_cookie("", max_age=0, production=request.app.state.production))
+    return response
+
+
+async def _close_session(db: Transaction, actor: Caller) -> None:
+    is_closed = await queries.close_session(db)
+    if not is_closed and actor.credential and actor.credential.kind != "session":
+        raise Refusal(FORBIDDEN, "Only a session ends by logging out; a token is revoked.")
+
+
+@post(
+    "/api/tokens",
+    tags=["tokens"],
+    summary="Create a personal access token",
+    responses={403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)},
+)
+async def create_token(actor: Actor, data: JSONBody[NewToken]) -> Response[CreatedToken]:
+    """Make a token of the caller's user. It is shown once; a token mints no scope that it lacks."""
+    token = tokens.mint(Prefix.PERSONAL)
+
+    async def create(db: Transaction) -> CreatedToken:
+        row = await queries.create_personal_token(
+            db,
+            name=data.name,
+            digest=tokens.digest(token),
+            token_hint=token[-4:],
+            scopes=list(dict.fromkeys(data.scopes)),
+            lifetime=timedelta(days=data.expires_in_days),
+        )
+        return CreatedToken(row.id, row.name, token, row.token_hint, row.scopes, row.created_at, row.expires_at)
+
+    return await actor.answer(create)
+
+
+@get("/api/tokens", tags=["tokens"], summary="List personal access tokens")
+async def list_tokens(actor: Actor, page: Page) -> Items[PersonalToken]:
+    """List the caller's tokens that are not revoked, newest first, each by its hint."""
+    after = page.after(UUID)
+    rows = await actor.run(lambda db: queries.list_personal_tokens(db, after=after, limit=page.fetch))
+    return page.of(rows, position=lambda row: row.id)
+
+
+@delete(
+    "/api/tokens/{token_id:uuid}",
+    tags=["tokens"],
+    summary="Revoke a personal access token",
+    responses={403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)},
+)
+async def revoke_token(actor: Actor, token_id: FromPath[UUID]) -> Response[None]:
+    """Revoke a token of the caller's user, from the next statement on."""
+    return await actor.effect(lambda db: _revoke(db, token_id))
+
+
+async def _revoke(db: Transaction, token_id: UUID) -> None:
+    if not await queries.revoke_personal_token(db, id=token_id):
+        raise Refusal(NOT_FOUND)
+
+
+handlers = [register, log_in, log_out, create_token, list_tokens, revoke_token]

@@ -1,0 +1,90 @@
+"""Composes the domains into one application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from app.agreement import routes as agreement
+from app.apiauth import routes as apiauth
+from app.apiauth.esign_keys import EsignTrust
+from app.database import Database
+from app.errors import answer_refusal
+from app.sealing import Sealer, Stamp
+from app.settings import Settings
+from app.shared import catalog, health, identity, members, openapi, organizations
+from app.shared.actor import provide_actor, provide_expected_version, provide_visitor
+from app.shared.axioms import AxiomTable
+from app.shared.denials import record_denial
+from app.shared.pagination import provide_page
+from app.shared.requests import StrictRequest, check_request, observed
+
+HANDLERS: list[Any] = [
+    *health.handlers,
+    *catalog.handlers,
+    *identity.handlers,
+    *organizations.handlers,
+    *members.handlers,
+    *apiauth.handlers,
+    *agreement.handlers,
+]
+
+DEPENDENCIES = {
+    "actor": Provide(provide_actor, sync_to_thread=False),
+    "expected_version": Provide(provide_expected_version, sync_to_thread=False),
+    "page": Provide(provide_page, sync_to_thread=False),
+    "visitor": Provide(provide_visitor, sync_to_thread=False),
+}
+
+
+def create_app(settings: Settings, handlers: list[Any] | None = None) -> Litestar:
+    """Make the application on `settings.app_url`'s PostgreSQL; tests give `handlers` of their own."""
+    if settings.app_url is None:
+        raise ValueError("settings.app_url is needed: the embedded server's is known once it runs")
+    app = Litestar(
+        route_handlers=[*(HANDLERS if handlers is None else handlers), openapi.assets],
+        dependencies=DEPENDENCIES,
+        request_class=StrictRequest,
+        request_max_body_size=settings.body_limit,
+        before_request=check_request,
+        after_exception=[record_denial],
+        exception_handlers={Exception: answer_refusal},
+        middleware=[health.metrics.middleware],
+        lifespan=[_connected],
+        logging_config=None,
+        openapi_config=openapi.config(),
+        plugins=[openapi.RawJson(), openapi.Lists()],
+        state=_state(settings, Database(settings.app_url.get_secret_value(), size=settings.pool_size)),
+    )
+    openapi.describe(app)
+    app.asgi_handler = observed(app.asgi_handler)
+    return app
+
+
+def _state(settings: Settings, database: Database) -> State:
+    return State(
+        {
+            "settings": settings,
+            "database": database,
+            "axioms": AxiomTable(database),
+            "esign_trust": EsignTrust(database, settings.esign_keys),
+            "production": settings.is_production,
+            "answers": Sealer(settings.master_key, "stored answers"),
+            "cursors": Stamp(settings.master_key, "cursors"),
+        }
+    )
+
+
+@asynccontextmanager
+async def _connected(app: Litestar) -> AsyncIterator[None]:
+    database: Database = app.state.database
+    await database.open()
+    await app.state.axioms.load()
+    await app.state.esign_trust.establish()
+    try:
+        yield
+    finally:
+        await database.close()

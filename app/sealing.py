@@ -1,0 +1,83 @@
+"""AES-256-GCM under keys derived from the master key, for what the database keeps but may not read."""
+
+import hashlib
+import hmac
+import os
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+VERSION = b"\x01"
+
+
+class SealBroken(Exception):  # noqa: N818 - a state of the seal, not an error class of ours
+    """A sealed value was altered, moved from where it belongs, or sealed under another key."""
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A value under a data key of its own, and that key wrapped. Destroying the key shreds the value."""
+
+    wrapped_key: bytes
+    ciphertext: bytes
+
+
+class Sealer:
+    """Seals values for one purpose; each opens only in the context (associated data) it was sealed in."""
+
+    def __init__(self, master_key: bytes, purpose: str) -> None:
+        self._key = derive(master_key, purpose)
+
+    def seal(self, plaintext: bytes, context: bytes) -> bytes:
+        """Seal a value: a version byte, 12 bytes of nonce, ciphertext, 16 bytes of tag."""
+        return _encrypt(self._key, plaintext, context)
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        """Open a sealed value; raises SealBroken."""
+        return _decrypt(self._key, sealed, context)
+
+    def enclose(self, plaintext: bytes, context: bytes) -> Envelope:
+        """Seal a value under a fresh data key and wrap that key."""
+        data_key = os.urandom(KEY_BYTES)
+        return Envelope(_encrypt(self._key, data_key, context), _encrypt(data_key, plaintext, context))
+
+    def disclose(self, envelope: Envelope, context: bytes) -> bytes:
+        """Open an envelope; raises SealBroken."""
+        return _decrypt(_decrypt(self._key, envelope.wrapped_key, context), envelope.ciphertext, context)
+
+
+class Stamp:
+    """Authenticates short public values (cursors) with 8 bytes of HMAC-SHA256."""
+
+    LENGTH = 8
+
+    def __init__(self, master_key: bytes, purpose: str) -> None:
+        self._key = derive(master_key, purpose)
+
+    def of(self, message: bytes) -> bytes:
+        """Return the stamp of a message."""
+        return hmac.digest(self._key, message, hashlib.sha256)[: self.LENGTH]
+
+
+def derive(master_key: bytes, purpose: str) -> bytes:
+    """Derive the key of one purpose (RFC 5869), so that no key serves two."""
+    return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=f"brokerflow {purpose}".encode()).derive(master_key)
+
+
+def _encrypt(key: bytes, plaintext: bytes, context: bytes) -> bytes:
+    nonce = os.urandom(NONCE_BYTES)
+    return VERSION + nonce + AESGCM(key).encrypt(nonce, plaintext, VERSION + context)
+
+
+def _decrypt(key: bytes, sealed: bytes, context: bytes) -> bytes:
+    version, nonce, ciphertext = sealed[:1], sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+    if version != VERSION or len(ciphertext) < 16:
+        raise SealBroken
+    try:
+        return AESGCM(key).decrypt(nonce, ciphertext, version + context)
+    except InvalidTag as error:
+        raise SealBroken from error

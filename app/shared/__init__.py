@@ -1,0 +1,1 @@
+"""What every domain shares: people, organizations, credentials' parsing, idempotency, pages, health."""

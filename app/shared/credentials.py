@@ -1,0 +1,80 @@
+"""From the headers of a request to the credential that PostgreSQL will be shown."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from litestar import Request
+from litestar.datastructures import Cookie
+
+from app.database import Credential
+from app.errors import FORBIDDEN, MALFORMED, UNAUTHENTICATED, Refusal
+from app.shared import tokens
+from app.shared.tokens import Prefix
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+MAX_ORGANIZATION = 255
+
+
+def credential_of(request: Request[Any, Any, Any], *, production: bool) -> Credential:
+    """Read the bearer token, or the session cookie (then a mutating request needs a same-origin Origin).
+
+    A bearer wins over a cookie. A typo in a token is refused here, without a query. Raises Refusal.
+    """
+    organization = request.headers.get("x-organization")
+    if organization is not None and not 1 <= len(organization) <= MAX_ORGANIZATION:
+        raise Refusal(MALFORMED, "X-Organization is the slug of an organization.")
+    if (authorization := request.headers.get("authorization")) is not None:
+        return _bearer(authorization, organization)
+    if (cookie := request.cookies.get(cookie_name(production=production))) is not None:
+        if request.method not in SAFE_METHODS:
+            _require_same_origin(request, production=production)
+        return _session(cookie, organization)
+    raise Refusal(UNAUTHENTICATED)
+
+
+def cookie_name(*, production: bool) -> str:
+    """Return the session cookie's name; `__Host-` makes browsers insist on Secure, Path=/ and no Domain."""
+    return "__Host-brokerflow_session" if production else "brokerflow_session"
+
+
+def session_cookie(token: str, *, max_age: int, production: bool) -> Cookie:
+    """Make the cookie that carries a session; `max_age` 0 with an empty token takes it back."""
+    return Cookie(
+        key=cookie_name(production=production),
+        value=token,
+        max_age=max_age,
+        path="/",
+        httponly=True,
+        samesite="lax",
+        secure=production,
+    )
+
+
+def _bearer(authorization: str, organization: str | None) -> Credential:
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Refusal(UNAUTHENTICATED)
+    match tokens.prefix_of(token.strip()):
+        case Prefix.SESSION:
+            return Credential("session", tokens.digest(token.strip()), organization)
+        case Prefix.PERSONAL:
+            return Credential("token", tokens.digest(token.strip()), organization)
+        case None:
+            raise Refusal(UNAUTHENTICATED)
+
+
+def _session(cookie: str, organization: str | None) -> Credential:
+    if tokens.prefix_of(cookie) is not Prefix.SESSION:
+        raise Refusal(UNAUTHENTICATED)
+    return Credential("session", tokens.digest(cookie), organization)
+
+
+def _require_same_origin(request: Request[Any, Any, Any], *, production: bool) -> None:
+    """Refuse what another site's page sent with this site's cookie.
+
+    The scheme must be https in production only: behind a proxy that ends TLS the service itself sees http.
+    """
+    origin = urlsplit(request.headers.get("origin", ""))
+    schemes = {"https"} if production else {"http", "https"}
+    if origin.scheme not in schemes or origin.netloc.lower() != request.headers.get("host", "").lower():
+        raise Refusal(FORBIDDEN, "A request with the session cookie needs an Origin of this site.")

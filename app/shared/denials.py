@@ -1,0 +1,58 @@
+"""A refusal leaves a trace: the refused transaction took its own along, so a second writes the denial."""
+
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import Scope
+
+from app.database import Credential, Database
+from app.errors import Refusal, refusal_of
+from app.queries import RowMissing
+from app.shared import queries
+from app.shared.axioms import AxiomTable
+from app.shared.credentials import SAFE_METHODS
+
+logger = structlog.get_logger(__name__)
+
+RECORDED = frozenset({403, 404, 409, 412})
+
+
+async def record_denial(error: Exception, scope: Scope) -> None:
+    """Write the denial of a mutating request that a proved actor made, before its problem is sent.
+
+    What is invalid (422) was never an attempt, and who is not authenticated (401) is nobody.
+    """
+    if scope["type"] != ScopeType.HTTP or not isinstance(error, psycopg.Error | Refusal | RowMissing):
+        return
+    axioms: AxiomTable = scope["litestar_app"].state.axioms
+    if isinstance(error, psycopg.Error):
+        await axioms.load()
+    credential: Credential | None = scope["state"].get("credential")
+    method = scope["method"]
+    if credential is None or method in SAFE_METHODS:
+        return
+    refusal = refusal_of(error, axioms, deleting=method == "DELETE")
+    if refusal.kind.status in RECORDED:
+        await _write(scope, credential, refusal)
+
+
+async def _write(scope: Any, credential: Credential, refusal: Refusal) -> None:
+    database: Database = scope["litestar_app"].state.database
+    if refusal.source == "actor_is_member":  # then he cannot enter that organization to be denied in it either
+        credential = replace(credential, organization=None)
+    try:
+        await database.run(
+            credential,
+            lambda db: queries.record_denial(
+                db,
+                action=f"{scope['method']} {scope['path_template']}",
+                subject=scope["path"],
+                reason=refusal.source,
+                request_id=scope["state"]["request_id"],
+            ),
+        )
+    except Exception as failure:  # noqa: BLE001 - the refusal is the answer, whatever happens to its trace
+        logger.warning("denial not recorded", reason=refusal.source, failure=repr(failure))

@@ -1,0 +1,182 @@
+"""The API's description: security, the problems of each route, and a page that needs no network."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin, YamlRenderPlugin
+from litestar.openapi.spec import Components, Example, Operation, Parameter, Schema, SecurityScheme
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.routes import HTTPRoute
+from litestar.static_files import create_static_files_router
+from litestar.typing import FieldDefinition
+from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
+
+from app import errors
+from app.errors import MEDIA_TYPE, Kind, Problem
+from app.shared.credentials import SAFE_METHODS
+from app.shared.health import VERSION
+from app.shared.pagination import Items
+
+ASSETS = "/schema/assets"
+
+_ALWAYS = (errors.MALFORMED, errors.INTERNAL, errors.DATABASE_UNAVAILABLE)
+_WITH_ACTOR = (errors.UNAUTHENTICATED, errors.FORBIDDEN)
+_WITH_BODY = (errors.TOO_LARGE, errors.UNSUPPORTED_MEDIA_TYPE, errors.INVALID)
+
+IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    param_in="header",
+    description="Makes the request safe to repeat: it happens once, a repetition reads the stored answer.",
+    schema=Schema(type=OpenAPIType.STRING, pattern=r"^[\x21-\x7e]{1,255}$", examples=["1b0c6f7e-order-42"]),
+)
+
+
+class RawJson(OpenAPISchemaPlugin):
+    """Describes `msgspec.Raw`, JSON that passes through, as any object."""
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        """Tell whether the field is raw JSON."""
+        return field_definition.annotation is msgspec.Raw
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        """Describe it."""
+        del field_definition, schema_creator
+        return Schema(type=OpenAPIType.OBJECT, additional_properties=True)
+
+
+class Lists(OpenAPISchemaPlugin):
+    """Describes `Items[Row]` in place, for a component of its own would have an unreadable name."""
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        """Tell whether the field is a page of a list."""
+        return field_definition.origin is Items
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        """Describe it."""
+        row = schema_creator.for_field_definition(field_definition.inner_types[0])
+        return Schema(
+            type=OpenAPIType.OBJECT,
+            required=["items", "next_cursor"],
+            properties={
+                "items": Schema(type=OpenAPIType.ARRAY, items=row),
+                "next_cursor": Schema(
+                    type=[OpenAPIType.STRING, OpenAPIType.NULL], description="Null on the last page."
+                ),
+            },
+        )
+
+
+@dataclass
+class Command(Operation):
+    """An operation that takes an Idempotency-Key."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [*(self.parameters or []), IDEMPOTENCY_KEY]
+
+
+@dataclass
+class Anonymous(Operation):
+    """An operation for anybody."""
+
+    def __post_init__(self) -> None:
+        self.security = []
+
+
+_SECURITY = {
+    "bearer": SecurityScheme(type="http", scheme="bearer", description="A session or a personal access token."),
+    "session": SecurityScheme(
+        type="apiKey",
+        name="brokerflow_session",
+        security_scheme_in="cookie",
+        description="Prefixed `__Host-` in production. Mutating requests need a same-origin Origin.",
+    ),
+}
+
+
+def config() -> OpenAPIConfig:
+    """Describe the API as a whole."""
+    return OpenAPIConfig(
+        title="BrokerFlow",
+        version=VERSION,
+        description="A real-estate brokerage backend in which PostgreSQL keeps the promises.",
+        use_handler_docstrings=True,
+        security=[{"bearer": []}, {"session": []}],
+        components=Components(security_schemes={**_SECURITY}),
+        render_plugins=[_page(), JsonRenderPlugin(), YamlRenderPlugin()],
+    )
+
+
+def _page() -> SwaggerRenderPlugin:
+    """Show the description on a page that loads nothing from elsewhere."""
+    return SwaggerRenderPlugin(
+        js_url=f"{ASSETS}/swagger-ui-bundle.js",
+        css_url=f"{ASSETS}/swagger-ui.css",
+        standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
+        favicon=f"<link rel='icon' type='image/png' href='{ASSETS}/favicon-32x32.png'>",
+        path="/",
+    )
+
+
+assets = create_static_files_router(
+    path=ASSETS, directories=[swagger_ui_path], include_in_schema=False, cache_control=None
+)
+
+
+def describe(app: Litestar) -> None:
+    """Give each route its problems and parameters, derived from what its handler takes."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if handler.resolve_include_in_schema():
+                    _describe(handler, has_path_parameters=bool(route.path_parameters))
+
+
+def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
+    takes = handler.parsed_fn_signature.parameters.keys()
+    mutates = not handler.http_methods <= SAFE_METHODS
+    kinds = list(_ALWAYS)
+    if "actor" in takes:
+        kinds += _WITH_ACTOR
+        if mutates:
+            kinds += (errors.CONFLICT, errors.KEY_REUSED)
+            handler.operation_class = Command
+    else:
+        handler.operation_class = Anonymous
+    kinds += _WITH_BODY if "data" in takes else ()
+    kinds += (errors.NOT_FOUND,) if has_path_parameters else ()
+    kinds += (errors.INVALID,) if "page" in takes else ()
+    kinds += (errors.VERSION_MISMATCH,) if "expected_version" in takes else ()
+    handler.responses = {**_specified(kinds), **(handler.responses or {})}
+
+
+def _specified(kinds: list[Kind]) -> dict[int, ResponseSpec]:
+    return {kind.status: problem_spec(*(k for k in kinds if k.status == kind.status)) for kind in kinds}
+
+
+def problem_spec(*kinds: Kind) -> ResponseSpec:
+    """Describe the answer of one status, with an example of each kind of problem that has it."""
+    status = kinds[0].status
+    return ResponseSpec(
+        Problem,
+        generate_examples=False,
+        description=HTTPStatus(status).phrase,
+        media_type=MEDIA_TYPE,
+        examples=[Example(summary=kind.code, value=_example(kind)) for kind in dict.fromkeys(kinds)],
+    )
+
+
+def _example(kind: Kind) -> dict[str, object]:
+    return {
+        "type": f"urn:brokerflow:problem:{kind.code}",
+        "title": HTTPStatus(kind.status).phrase,
+        "status": kind.status,
+        "detail": kind.detail,
+        "code": kind.code,
+        "request_id": "5f0c3f2ac1a84e0e9a3f6b1d2c4e5f60",
+    }

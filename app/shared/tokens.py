@@ -1,0 +1,52 @@
+"""Tokens: what they look like, how one is minted, and how a typo is refused without a query."""
+
+import hashlib
+import secrets
+import string
+import zlib
+from enum import StrEnum
+
+ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+RANDOM_LENGTH = 34  # 202 bits
+CHECKSUM_LENGTH = 6
+
+
+class Prefix(StrEnum):
+    """What a token is, for people and for scanners of leaked secrets."""
+
+    SESSION = "bf_ses_"
+    PERSONAL = "tr_pat_"
+
+
+def mint(prefix: Prefix) -> str:
+    """Make a new token: its prefix, 34 random base62 characters, and the CRC32 of both in 6 more."""
+    body = prefix + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_LENGTH))
+    return body + _checksum(body)
+
+
+def prefix_of(token: str) -> Prefix | None:
+    """Return what a token claims to be; None for a wrong prefix, length or checksum."""
+    prefix = next((prefix for prefix in Prefix if token.startswith(prefix)), None)
+    if prefix is None or len(token) != len(prefix) + RANDOM_LENGTH + CHECKSUM_LENGTH or not token.isascii():
+        return None
+    body, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
+    return prefix if secrets.compare_digest(_checksum(body), checksum) else None
+
+
+def digest(token: str) -> bytes:
+    """Return the SHA-256 of a token: what an entrance takes. The database keeps the digest of this digest."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def hint(token: str) -> str:
+    """Return what may be shown of a token once it is made: its prefix and its last four characters."""
+    return f"{token[: token.rindex('_') + 1]}…{token[-4:]}"
+
+
+def _checksum(body: str) -> str:
+    number = zlib.crc32(body.encode())
+    digits = []
+    for _ in range(CHECKSUM_LENGTH):
+        number, digit = divmod(number, len(ALPHABET))
+        digits.append(ALPHABET[digit])
+    return "".join(reversed(digits))

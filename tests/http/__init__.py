@@ -1,0 +1,1 @@
+"""The HTTP core, over real HTTP and on a real PostgreSQL."""
