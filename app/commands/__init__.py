@@ -1,0 +1,1 @@
+"""Commands of `brokerflow` that are imported when they are called."""

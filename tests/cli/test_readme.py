@@ -1,0 +1,131 @@
+"""What the README says is so: its refusals are run, its tables are compared, its links lead somewhere."""
+
+import base64
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from app.settings import PREFIX, Settings
+from tests.cli.conftest import Variables, environment, run, served
+from tests.conftest import Database
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+COMMAND = f"{shlex.quote(sys.executable)} -c 'from app.cli import main; main()'"
+
+
+def block(marker: str) -> str:
+    """Return the code block after a marker comment."""
+    [code] = re.findall(rf"^<!-- {marker} -->\n```\w+\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return str(code)
+
+
+def table(title: str) -> Iterator[list[str]]:
+    """Yield the rows of the first table under a heading, without its head."""
+    _, _, section = README.partition(f"\n## {title}\n")
+    rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    yield from ([cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[1:])
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
+@pytest.fixture
+def told(home: Path) -> Iterator[Variables]:
+    """The configuration with which the README's commands find a service of their own, the story told."""
+    variables = {"BROKERFLOW_HOME": str(home)}
+    with served(variables) as url:
+        variables["BROKERFLOW_PORT"] = str(urlsplit(url).port)
+        assert run(variables, "demo").returncode == 0
+        yield variables
+
+
+def shell(script: str, variables: Variables) -> str:
+    """Run a block as a reader would, but for where the command is and on which port the service listens."""
+    script = script.replace(".venv/bin/brokerflow", COMMAND).replace(":8000", f":{variables['BROKERFLOW_PORT']}")
+    done = subprocess.run(
+        ["/bin/sh", "-uc", script],
+        env=environment(variables),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's HTTP is curl's")
+def test_the_refusals_are_run_and_answered_as_shown(told: Variables) -> None:
+    answer = shell(block("refusal: sql"), told)
+    for line in block("answer: sql").splitlines():
+        assert line in answer.splitlines()
+
+    problem, shown = json.loads(shell(block("refusal: http"), told)), json.loads(block("answer: http"))
+    assert problem.pop("request_id")
+    assert shown.pop("request_id")
+    assert problem == shown
+
+
+def test_the_axioms_are_those_of_the_catalog(database: Database) -> None:
+    rows = list(table("The axioms"))
+    with psycopg.connect(database.superuser_url) as connection:
+        axioms = connection.execute("select id, rule from shared.axioms order by length(id), id").fetchall()
+        assert [tuple(row[:2]) for row in rows] == axioms
+        for axiom, _, objects, test in rows:
+            assert names(objects)
+            assert f"/test_a{axiom.removeprefix('A'):0>2}_" in test
+            for name in names(objects):
+                assert (axiom,) in connection.execute(ENFORCED_BY, {"name": name}).fetchall(), name
+
+
+ENFORCED_BY = """
+select substring(description from '^Axiom (A[0-9]+):')
+from pg_description
+where objsubid = 0 and (classoid, objoid) in (
+    select 'pg_class'::regclass, oid from pg_class where relname = %(name)s
+    union all select 'pg_constraint'::regclass, oid from pg_constraint where conname = %(name)s
+    union all select 'pg_trigger'::regclass, oid from pg_trigger where tgname = %(name)s
+    union all select 'pg_policy'::regclass, oid from pg_policy where polname = %(name)s
+    union all select 'pg_proc'::regclass, oid from pg_proc where proname = %(name)s
+)
+"""
+
+
+def test_the_roles_are_those_that_the_schema_rests_on(database: Database) -> None:
+    rows = {names(row[0])[0]: row[1] == "yes" for row in table("Roles") if names(row[0])}
+    with psycopg.connect(database.superuser_url) as connection:
+        roles = connection.execute(
+            "select distinct r.rolname, r.rolcanlogin from pg_shdepend as d join pg_roles as r on r.oid = d.refobjid "
+            "where d.dbid = (select oid from pg_database where datname = current_database()) and not r.rolcreaterole"
+        ).fetchall()
+    assert rows == dict(roles)
+
+
+def test_the_configuration_is_that_of_the_settings() -> None:
+    listed = [name for row in table("Configuration") for name in names(row[0])]
+    known = [PREFIX + name.upper().removeprefix("GIVEN_") for name in Settings.model_fields]
+    assert sorted(listed) == sorted(known)
+
+
+def test_the_esign_secrets_can_be_replaced_as_shown(database: Database) -> None:
+    secret = base64.b64encode(b"s" * 32).decode()
+    with psycopg.connect(database.owner_url) as connection:
+        connection.execute(block("esign").replace("the new secret, after whsec_", secret).encode())
+        trusted = connection.execute("select encode(digest, 'hex') from apiauth.esign_keys where revoked_at is null")
+        assert len(trusted.fetchall()) == 1
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_every_link_leads_somewhere(link: str) -> None:
+    assert link.startswith("https://") or (ROOT / link).exists()
