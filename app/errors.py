@@ -86,11 +86,11 @@ TOO_MANY_REQUESTS = Kind(429, "too_many_requests", "Too many requests.", 1)
 INTERNAL = Kind(500, "internal", "The service failed; the request_id finds the cause in its log.")
 DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database does not answer; try again.", 1)
 
-_BY_CONSTRAINT = {
-    "contact_reads_consumed_once": CONTACT_READ_CONSUMED,
-    "credential_scope": INSUFFICIENT_SCOPE,
-    "idempotency_keys_not_in_flight": IN_FLIGHT,
-    "idempotency_keys_same_request": KEY_REUSED,
+_BY_REFUSAL = {
+    ("contact_reads_consumed_once", "23514"): CONTACT_READ_CONSUMED,
+    ("credential_scope", "42501"): INSUFFICIENT_SCOPE,
+    ("idempotency_keys_once_an_actor", "23514"): KEY_REUSED,
+    ("idempotency_keys_once_an_actor", "55P03"): IN_FLIGHT,
 }
 
 _BY_STATE = {
@@ -221,7 +221,7 @@ def _of_database(error: psycopg.Error, axioms: Axioms, fields: Sequence[str], *,
     kind = _kind(error, constraint, deleting=deleting, is_axiom=axiom is not None)
     return Refusal(
         kind,
-        axiom.sentence if axiom and constraint not in _BY_CONSTRAINT else _told(error),
+        _told(error) or (axiom.sentence if axiom else None),
         axiom=axiom.axiom if axiom else _axiom_of_policy(error),
         errors=_database_errors(error, constraint, fields) if kind in {INVALID, CONFLICT} and not axiom else (),
         source=constraint or error.sqlstate,
@@ -229,8 +229,8 @@ def _of_database(error: psycopg.Error, axioms: Axioms, fields: Sequence[str], *,
 
 
 def _kind(error: psycopg.Error, constraint: str, *, deleting: bool, is_axiom: bool) -> Kind:
-    if constraint in _BY_CONSTRAINT:
-        return _BY_CONSTRAINT[constraint]
+    if (kind := _BY_REFUSAL.get((constraint, error.sqlstate or ""))) is not None:
+        return kind
     if constraint.endswith("_version_matches"):
         return VERSION_MISMATCH
     match error.sqlstate:

@@ -140,14 +140,14 @@ declare
     v_stored shared.idempotency_keys;
 begin
     if not pg_try_advisory_xact_lock(hashtextextended(find_response.key, hashtextextended(v_user_id::text, 0))) then
-        perform shared.refuse('idempotency_keys_not_in_flight', 'a request with this key is being answered', 'lock_not_available');
+        perform shared.refuse('idempotency_keys_once_an_actor', 'a request with this key is being answered', 'lock_not_available');
     end if;
     select * into v_stored from shared.idempotency_keys as k where k.user_id = v_user_id and k.key = find_response.key;
     if not found then
         return;
     end if;
     if (v_stored.route, v_stored.request_digest) is distinct from (find_response.route, find_response.request_digest) then
-        perform shared.refuse('idempotency_keys_same_request', 'the key was used with another request');
+        perform shared.refuse('idempotency_keys_once_an_actor', 'the key was used with another request');
     end if;
     return query select v_stored.status, v_stored.response;
 end;

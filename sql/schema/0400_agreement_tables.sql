@@ -67,7 +67,7 @@ create table agreement.referrals (
     constraint referrals_id_broker_id_key unique (id, broker_id),
     constraint referrals_region_is_named check (cardinality(region) > 0 and agreement.are_labels(region, 10)),
     -- Less than infinity also refuses NaN, which PostgreSQL sorts above all numbers.
-    constraint referrals_price_is_a_range check (price_min >= 0 and price_min <= price_max and price_max < 'Infinity'),
+    constraint referrals_price_min_is_at_most_price_max check (price_min >= 0 and price_min <= price_max and price_max < 'Infinity'),
     constraint referrals_property_type_is_a_label check (agreement.are_labels(array[property_type], 1)),
     constraint referrals_deal_type_is_a_label check (agreement.are_labels(array[deal_type], 1)),
     constraint referrals_languages_are_labels check (agreement.are_labels(languages, 20)),
