@@ -74,6 +74,7 @@ def _state(settings: Settings, database: Database) -> State:
             "production": settings.is_production,
             "answers": Sealer(settings.master_key, "stored answers"),
             "cursors": Stamp(settings.master_key, "cursors"),
+            "requests": Stamp(settings.master_key, "requests"),
         }
     )
 

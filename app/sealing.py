@@ -60,7 +60,11 @@ class Stamp:
 
     def of(self, message: bytes) -> bytes:
         """Return the stamp of a message."""
-        return hmac.digest(self._key, message, hashlib.sha256)[: self.LENGTH]
+        return self.whole(message)[: self.LENGTH]
+
+    def whole(self, message: bytes) -> bytes:
+        """Return the 32 bytes that a stamp is the beginning of."""
+        return hmac.digest(self._key, message, hashlib.sha256)
 
 
 def derive(master_key: bytes, purpose: str) -> bytes:

@@ -106,15 +106,17 @@ comment on function shared.find_user_by_email(text) is 'The user of an address, 
 revoke execute on function shared.find_user_by_email(text) from public;
 grant execute on function shared.find_user_by_email(text) to brokerflow_app;
 
+-- Crosses the membership policy: who is added is known by his address, and by nothing else. Were a plain INSERT
+-- granted, an admin could make any user whose id he has seen his own member, and read his address.
 create function shared.add_member(organization_id uuid, email text, role shared.member_role) returns shared.memberships
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
     v_user_id uuid := shared.find_user_by_email(add_member.email);
     v_membership shared.memberships;
 begin
-    if not shared.can_administer(add_member.organization_id) then
+    if not shared.can_administer(add_member.organization_id, greatest(add_member.role, 'admin')) then
         perform shared.refuse('memberships_organization_id_fkey', 'there is no such organization, or it is not yours', 'no_data_found');
     end if;
     if v_user_id is null then
@@ -127,7 +129,9 @@ begin
 end;
 $$;
 
-comment on function shared.add_member(uuid, text, shared.member_role) is 'Adds a registered user to an organization.';
+comment on function shared.add_member(uuid, text, shared.member_role) is
+    'Axiom A9: nobody sees another tenant''s rows. Adds a user by his address to an organization that the actor administers; an owner is made by an owner.';
+revoke execute on function shared.add_member(uuid, text, shared.member_role) from public;
 grant execute on function shared.add_member(uuid, text, shared.member_role) to brokerflow_app;
 
 -- A second command with the same key waits for nobody: the lock is tried, and a taken one is said to be in flight.

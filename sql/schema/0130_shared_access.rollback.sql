@@ -13,7 +13,6 @@ drop policy select_guard on shared.platform_admins;
 drop policy select_guard on shared.memberships;
 drop policy delete_admin on shared.memberships;
 drop policy update_admin on shared.memberships;
-drop policy insert_admin on shared.memberships;
 drop policy select_member on shared.memberships;
 drop policy select_guard on shared.organizations;
 drop policy insert_founder on shared.organizations;

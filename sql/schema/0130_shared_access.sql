@@ -40,11 +40,10 @@ grant select, insert (id, title, slug) on shared.organizations to brokerflow_app
 create policy select_guard on shared.organizations for select to brokerflow_guard using (true);
 grant select on shared.organizations to brokerflow_guard;
 
--- An owner is made by an owner. One may always leave; removing others takes an admin, removing an owner an owner.
+-- Insert is not granted: add_member asks for an address. An owner is made by an owner. One may always leave; removing
+-- others takes an admin, removing an owner an owner.
 create policy select_member on shared.memberships for select to brokerflow_app
 using (organization_id = any ((select shared.current_organization_ids())::uuid[]));
-create policy insert_admin on shared.memberships for insert to brokerflow_app
-with check (shared.can_administer(organization_id, greatest(role, 'admin')));
 create policy update_admin on shared.memberships for update to brokerflow_app
 using (shared.can_administer(organization_id, greatest(role, 'admin')))
 with check (shared.can_administer(organization_id, greatest(role, 'admin')));
@@ -53,7 +52,7 @@ using (
     (user_id = (select shared.current_user_id()) and shared.can_use('organizations:write'))
     or shared.can_administer(organization_id, greatest(role, 'admin'))
 );
-grant select, insert (organization_id, user_id, role), update (role), delete on shared.memberships to brokerflow_app;
+grant select, update (role), delete on shared.memberships to brokerflow_app;
 
 create policy select_guard on shared.memberships for select to brokerflow_guard using (true);
 grant select on shared.memberships to brokerflow_guard;

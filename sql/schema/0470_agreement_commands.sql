@@ -178,6 +178,7 @@ as $$
 declare
     v_agreement agreement.agreements;
 begin
+    perform agreement.find_referral(draft_agreement.referral_id, shared.current_organization_id());
     insert into agreement.agreements as a (referral_id, from_broker_id, to_broker_id, fee_rate, protect_days)
     values (
         draft_agreement.referral_id, shared.current_organization_id(), draft_agreement.to_broker_id,

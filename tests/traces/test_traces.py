@@ -185,12 +185,8 @@ def found_in(text: bytes, story: Story) -> list[str]:
 
 
 def test_a_dump_lets_nobody_in_and_names_no_client(story: Story) -> None:
-    command = [
-        find_binaries() / "pg_dump",
-        "--dbname",
-        story.database.superuser_url.replace("/postgres?", "/brokerflow?"),
-    ]
-    dump = subprocess.run(command, capture_output=True, check=True).stdout
+    url = story.database.superuser_url.replace("/postgres?", "/brokerflow?")
+    dump = subprocess.run([find_binaries() / "pg_dump", "--dbname", url], capture_output=True, check=True).stdout
     stored = hashlib.sha256(story.secrets["digest of rita's session"]).hexdigest()
     assert stored.encode() in dump, "the dump is not of the story"
     assert found_in(dump, story) == []

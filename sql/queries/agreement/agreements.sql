@@ -22,9 +22,28 @@ where a.id = :id;
 select
     a.id, a.referral_id, a.match_id, a.from_broker_id, a.to_broker_id, a.region, a.fee_rate, a.protect_days, a.status,
     a.version, a.envelope_id, a.signed_at, a.created_by, a.created_at, a.effective_at
-from agreement.agreements as a
-where (:status::agreement.agreement_status is null or a.status = :status)
-    and (:after::uuid is null or a.id < :after)
+from (
+    -- One branch an index: an OR of the parties would walk the agreements of every tenant. No agreement is in both.
+    (
+        select *
+        from agreement.agreements as f
+        where f.from_broker_id = shared.acting_organization('agreements:read')
+            and (:status::agreement.agreement_status is null or f.status = :status)
+            and f.id < coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        order by f.id desc
+        limit :limit
+    )
+    union all
+    (
+        select *
+        from agreement.agreements as t
+        where t.to_broker_id = shared.acting_organization('agreements:read')
+            and (:status::agreement.agreement_status is null or t.status = :status)
+            and t.id < coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        order by t.id desc
+        limit :limit
+    )
+) as a
 order by a.id desc
 limit :limit;
 

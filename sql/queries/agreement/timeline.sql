@@ -18,7 +18,7 @@ from agreement.find_agreement(:agreement_id) as f (agreement_id)
 cross join lateral (
     select *
     from agreement.timeline_events as t
-    where t.agreement_id = f.agreement_id and (:after::integer is null or t.seq > :after)
+    where t.agreement_id = f.agreement_id and t.seq > coalesce(:after::integer, 0)
     order by t.seq
     limit :limit
 ) as e
@@ -31,8 +31,26 @@ order by e.seq;
 select
     e.id, e.agreement_id, e.seq, e.type, e.payload, e.occurred_at, e.recorded_at, e.credential_kind, e.user_id,
     e.organization_id, e.corrects_seq
-from agreement.timeline_events as e
-where :after::uuid is null or e.id > :after
+from (
+    -- One branch an index: an OR of the parties would walk the events of every tenant. No event is in both.
+    (
+        select *
+        from agreement.timeline_events as f
+        where f.from_broker_id = shared.acting_organization('agreements:read')
+            and f.id > coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000')
+        order by f.id
+        limit :limit
+    )
+    union all
+    (
+        select *
+        from agreement.timeline_events as t
+        where t.to_broker_id = shared.acting_organization('agreements:read')
+            and t.id > coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000')
+        order by t.id
+        limit :limit
+    )
+) as e
 order by e.id
 limit :limit;
 

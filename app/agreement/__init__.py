@@ -1,0 +1,1 @@
+"""The brokerage: brokers, referrals, contacts, matches, agreements, their timelines, invoices and disputes."""

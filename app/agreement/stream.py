@@ -1,0 +1,135 @@
+"""The feed of events as server-sent events: NOTIFY wakes it, the subscriber's own credential reads."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, get
+from litestar.openapi import ResponseSpec
+from litestar.params import HeaderParameter
+from litestar.response import ServerSentEvent
+from litestar.response.sse import ServerSentEventMessage
+
+from app.agreement import queries
+from app.agreement.queries import TimelineEvent
+from app.errors import INVALID, refusal_of
+from app.identifiers import earlier
+from app.shared.actor import Actor, Caller
+from app.shared.openapi import problem_spec
+
+KEEP_ALIVE = 15.0  # seconds
+MOMENT = 0.02  # seconds
+BATCH = 100
+# An event gets its id before its transaction commits, so one with a smaller id may appear after one with a greater.
+OVERLAP = timedelta(seconds=30)
+
+
+class Feed:
+    """What one subscriber has been sent, and what he is to be sent next."""
+
+    def __init__(self, actor: Caller, start: UUID, *, resumed: bool) -> None:
+        self._actor = actor
+        self._newest = start
+        self._floor = earlier(start, OVERLAP) if resumed else start
+        self._position = self._floor
+        self._sent = {start}
+        self.is_behind = False
+
+    async def read(self) -> list[TimelineEvent]:
+        """Return the next events that were committed since, each once; `is_behind` tells that there are more."""
+        rows = await self._rows()
+        fresh = [row for row in rows if row.id not in self._sent]
+        self._newest = max([self._newest, *(row.id for row in rows)])
+        self._floor = max(self._floor, earlier(self._newest, OVERLAP))
+        self._sent = {each for each in self._sent.union(row.id for row in rows) if each >= self._floor}
+        self.is_behind = len(rows) == BATCH
+        self._position = rows[-1].id if self.is_behind else self._floor
+        return fresh
+
+    async def _rows(self) -> list[TimelineEvent]:
+        """Read in a task of its own: the server cancels a stream at any await, and a connection must be put back."""
+        after = self._position
+        read = self._actor.run(lambda db: queries.list_events(db, after=after, limit=BATCH))
+        return await asyncio.shield(asyncio.ensure_future(read))
+
+
+@get(
+    "/api/events/stream",
+    tags=["timeline"],
+    summary="Stream events",
+    media_type="text/event-stream",
+    responses={
+        200: ResponseSpec(str, description="Events, until one side ends it", media_type="text/event-stream"),
+        422: problem_spec(INVALID),
+    },
+)
+async def stream_events(
+    actor: Actor,
+    request: Request[Any, Any, Any],
+    last_event_id: Annotated[
+        UUID | None,
+        HeaderParameter(name="Last-Event-ID", description="Resumes after this event; without it, from now on."),
+    ] = None,
+) -> ServerSentEvent:
+    """Send the events of all agreements of the caller's broker as they are recorded.
+
+    `id` is the event's id, `data` the event as `GET /api/events` has it. Who resumes gets every later event at least
+    once: those of the 30 seconds before may come again. A comment comes every 15 seconds of silence. The last message
+    is `event: end` with the `code` of the reason, such as `unauthenticated` once the credential is revoked.
+    """
+    now = await actor.run(queries.current_position)
+    feed = Feed(actor, last_event_id or now, resumed=last_event_id is not None)
+    first = await feed.read()  # here a refusal still has a status
+    return ServerSentEvent(_messages(request, feed, first))
+
+
+async def _messages(
+    request: Request[Any, Any, Any], feed: Feed, events: list[TimelineEvent]
+) -> AsyncIterator[ServerSentEventMessage]:
+    state, bell, silence_ends = request.app.state, asyncio.Event(), 0.0
+    listener = asyncio.create_task(_ring(bell, state.database.listen("outbox")))
+    try:
+        while not listener.done():
+            for event in events:
+                yield ServerSentEventMessage(data=msgspec.json.encode(event), id=str(event.id))
+            if not events and time.monotonic() >= silence_ends:
+                yield ServerSentEventMessage(data=None, comment="keep-alive")
+            if events or time.monotonic() >= silence_ends:
+                silence_ends = time.monotonic() + KEEP_ALIVE
+            if not feed.is_behind:
+                await _wait(bell, silence_ends - time.monotonic())
+            events = await feed.read()
+        yield _end("closing")
+    except Exception as error:  # noqa: BLE001 - the status is sent: what ends a stream is told within it
+        yield _end(refusal_of(error, state.axioms).kind.code)
+    finally:
+        listener.cancel()
+
+
+async def _ring(bell: asyncio.Event, notices: AsyncIterator[str | None]) -> None:
+    """Ring at every notice, and when there will be no more."""
+    try:
+        async for _ in notices:
+            bell.set()
+    finally:
+        bell.set()
+
+
+async def _wait(bell: asyncio.Event, seconds: float) -> None:
+    """Wait for the bell, so long at most; what rings within a moment is one ring."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(bell.wait(), seconds)
+        await asyncio.sleep(MOMENT)
+    bell.clear()
+
+
+def _end(code: str) -> ServerSentEventMessage:
+    return ServerSentEventMessage(event="end", data=msgspec.json.encode({"code": code}))
+
+
+handlers = [stream_events]

@@ -1,0 +1,25 @@
+"""The migrated catalog, and the sources, to be asked."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import PREFIX, Server, _create
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture(scope="package")
+def ask(server: Server, template: str) -> Iterator[Ask]:
+    """Ask a migrated database; `%(ours)s` in a question stands for our schemas."""
+    name = f"{PREFIX}{server.run}_catalog"
+    _create(server.admin, name, template)
+
+    def ask(question: str, **parameters: object) -> list[tuple[Any, ...]]:
+        values = {"ours": ["shared", "apiauth", "agreement"], **parameters}
+        return connection.execute(question.encode(), values).fetchall()
+
+    with psycopg.connect(server.url(name), autocommit=True) as connection:
+        yield ask
