@@ -124,6 +124,7 @@ async def test_accepting_again_answers_with_the_same_agreement(enter_from_outsid
         await other.connection.commit()
         created = (
             "select count(*) from agreement.timeline_events as e "
-            "join agreement.agreements as a on a.id = e.agreement_id where a.referral_id = %s and e.type = 'AGREEMENT_CREATED'"
+            "join agreement.agreements as a on a.id = e.agreement_id "
+            "where a.referral_id = %s and e.type = 'AGREEMENT_CREATED'"
         )
         assert await one.as_referee(created, referral) == [(1,)]

@@ -41,6 +41,7 @@ async def test_a_key_answers_no_other_request(refused: Refused, as_referrer: Par
         await as_referrer(FIND, "a-key", route, digest)
 
 
+@keeps("row security")
 async def test_anothers_key_is_not_there(refused: Refused, as_referrer: Party, as_referee: Party) -> None:
     await as_referrer(STORE, as_referrer.user_id, "a-key", ROUTE, DIGEST)
     assert await as_referee(FIND, "a-key", ROUTE, DIGEST) == []

@@ -313,6 +313,7 @@ async def test_a_signed_referral_is_beyond_cancelling(given: Given, refused: Ref
             await as_referrer(cancel, referral)
 
 
+@keeps("row security")
 async def test_a_caller_cancels_a_referral_and_moves_it_nowhere_else(
     given: Given, refused: Refused, as_referrer: Party
 ) -> None:

@@ -78,11 +78,13 @@ async def test_a_stranger_and_nobody_see_no_tenants_row(
                     await actor(f"select * from {table}")
 
 
+@keeps("row security")
 async def test_nobody_reads_even_the_brokers(stage: Stage, as_nobody: Actor) -> None:
     for table in KNOWN:
         assert await seen(as_nobody, table, "false") == 0
 
 
+@keeps("row security")
 async def test_a_stranger_and_nobody_change_no_tenants_row(
     given: Given, stage: Stage, refused: Refused, as_stranger: Party, as_nobody: Actor
 ) -> None:
@@ -145,6 +147,7 @@ async def test_the_auditor_reads_all_but_contacts_and_credentials_and_writes_not
                 await as_auditor(attack)
 
 
+@keeps("row security")
 async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stage, as_stranger: Party) -> None:
     """An existing id and an unknown one are refused alike, so that no constraint tells which ids exist."""
     referral = await given.referral()

@@ -268,6 +268,7 @@ async def test_a_webhook_secret_is_trusted_on_the_word_of_a_trusted_one(
         await as_nobody("select apiauth.trust_esign_keys(%s)", [ESIGN])
 
 
+@keeps("row security")
 async def test_registration_makes_nobody_anything(stage: Stage, refused: Refused) -> None:
     [[user]] = await stage.as_nobody("select (apiauth.register('x@example.org', 'X', %s, 'k')).id", bytes(16))
     digest = b"\2" * 32
@@ -307,6 +308,7 @@ async def test_nobody_gives_himself_a_role(refused: Refused, as_referrer: Party,
             await as_colleague(change, role, as_colleague.user_id)
 
 
+@keeps("row security")
 async def test_only_an_owner_makes_or_removes_an_owner(
     refused: Refused, as_referrer: Party, as_colleague: Party
 ) -> None:
@@ -452,11 +454,13 @@ async def test_an_event_names_the_actor_of_its_transaction(given: Given, as_refe
     assert rows == [("session", as_referee.user_id, as_referee.organization_id), ("esign", None, None)]
 
 
+@keeps("row security")
 async def test_a_token_does_what_its_scopes_say(
     given: Given, refused: Refused, as_referrer: Party, stage: Stage
 ) -> None:
-    agreement = await given.agreement("effective")
-    match = await given.match(await given.referral())
+    agreement, referral = await given.agreement("effective"), await given.referral()
+    match = await given.match(referral)
+    await given.invoice(agreement)
     reader = await as_referrer.token("agreements:read")
     assert len(await reader("select id from agreement.agreements where id = %s", agreement)) == 1
     candidate = await stage.party("referee").token("agreements:read")
@@ -471,6 +475,13 @@ async def test_a_token_does_what_its_scopes_say(
         ),
         (reader, "insert into agreement.contact_reads (agreement_id, purpose) values (%s, 'x')", (agreement,)),
         (reader, "insert into agreement.disputes (agreement_id, reason) values (%s, 'x')", (agreement,)),
+        (reader, "update agreement.invoices set status = 'paid' where agreement_id = %s", (agreement,)),
+        (reader, "update agreement.referrals set status = 'cancelled', cancel_reason = 'x' where id = %s", (referral,)),
+        (
+            reader,
+            "insert into agreement.agreements (referral_id, from_broker_id, to_broker_id) values (%s, %s, %s)",
+            (referral, as_referrer.organization_id, stage.party("referee").organization_id),
+        ),
         (reader, "select shared.create_organization('x', 'x')", ()),
         (reader, "delete from shared.memberships where user_id = %s", (as_referrer.user_id,)),
         (reader, "update shared.memberships set role = 'viewer'", ()),
@@ -485,6 +496,7 @@ async def test_a_token_does_what_its_scopes_say(
             await actor(attack, *parameters)
 
 
+@keeps("row security")
 async def test_a_token_without_the_scope_reads_nothing(given: Given, refused: Refused, stage: Stage) -> None:
     agreement = await given.agreement("disputed")
     referral = await given.referral()
@@ -512,6 +524,7 @@ async def test_a_token_mints_no_scope_that_it_lacks(refused: Refused, as_referre
         await as_referrer(mint, ["everything"])
 
 
+@keeps("row security")
 async def test_a_viewer_writes_nothing(given: Given, refused: Refused, as_viewer: Party) -> None:
     agreement = await given.agreement("effective")
     assert len(await as_viewer("select id from agreement.agreements where id = %s", agreement)) == 1
@@ -581,3 +594,31 @@ async def test_an_admin_adds_no_owner(refused: Refused, as_referrer: Party, as_c
     async with refused("member_role", "42501"):
         await as_colleague(add, as_colleague.organization_id, "owner")
     assert await as_colleague(add, as_colleague.organization_id, "admin") == [("admin",)]
+
+
+@keeps("row security")
+async def test_a_candidate_drafts_nothing_in_the_referrers_name(
+    given: Given, refused: Refused, as_referrer: Party, as_referee: Party
+) -> None:
+    """He sees the referral, so that no trigger stops him."""
+    referral = await given.referral()
+    await given.match(referral)
+    for receiver in (as_referee.organization_id, given.stage.party("stranger").organization_id):
+        async with refused(None, "42501"):
+            await as_referee(
+                "insert into agreement.agreements (referral_id, from_broker_id, to_broker_id) values (%s, %s, %s)",
+                referral, as_referrer.organization_id, receiver,
+            )  # fmt: skip
+
+
+@keeps("row security")
+async def test_a_broker_is_renamed_and_registered_by_its_owner(
+    refused: Refused, as_referrer: Party, as_colleague: Party
+) -> None:
+    for change in (
+        "update agreement.brokers set name = 'another' where id = %s returning 1",
+        "update agreement.broker_registrations set fein = '98-7654321' where broker_id = %s returning 1",
+    ):
+        async with refused("member_role", "42501"):
+            await as_colleague(change, as_referrer.organization_id)
+        assert await as_referrer(change, as_referrer.organization_id) == [(1,)]

@@ -240,7 +240,10 @@ async def test_a_locked_row_keeps_nobody_out(enter_from_outside: Outside, superu
         await stage.as_referrer(MINT, digests["enter_token"], "1 day")
         await login(stage, digests["enter_session"])
         await stage.connection.commit()
-        superuser.execute("update apiauth.sessions set last_seen_at = last_seen_at - interval '30 minutes'")
+        superuser.execute(
+            "update apiauth.sessions set last_seen_at = last_seen_at - interval '30 minutes' where digest = sha256(%s)",
+            [digests["enter_session"]],
+        )
         with superuser.transaction():
             superuser.execute("select 1 from apiauth.personal_tokens for update")
             superuser.execute("select 1 from apiauth.sessions for update")

@@ -263,6 +263,7 @@ async def test_an_invoice_is_settled_once_and_not_changed(
             await as_owner(PAY, status, unpaid)
 
 
+@keeps("row security")
 async def test_a_caller_neither_freezes_nor_invalidates(given: Given, refused: Refused, as_referee: Party) -> None:
     """What the trigger would allow in a dispute, the policy refuses to a caller."""
     agreement, unpaid = await billed(given)

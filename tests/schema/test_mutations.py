@@ -77,3 +77,33 @@ async def test_turning_row_security_off_is_noticed(stage: Stage) -> None:
             async with stage.connection.transaction(force_rollback=True):
                 await stage.as_postgres(f"alter table {table} disable row level security")
                 assert await is_noticed(stage, "row security"), table
+
+
+POLICIES = """
+select p.polrelid::regclass::text, p.polname, c.clause
+from pg_policy as p
+cross join (values ('using'), ('with check')) as c (clause)
+where 'brokerflow_app'::regrole = any (p.polroles)
+    and case c.clause when 'using' then p.polqual else p.polwithcheck end is not null
+order by 1, 2, 3
+"""
+
+
+# A trigger asks the same question first, so that the refusal has a name; the policy stands behind it.
+DOUBLED = {
+    "agreement.contact_reads insert_party with check",
+    "agreement.disputes update_judge with check",
+    "agreement.invoices insert_party with check",
+    "agreement.matches insert_broker with check",
+}
+
+
+async def test_opening_a_policy_to_all_is_noticed(stage: Stage) -> None:
+    """Each clause of each policy of the service in turn lets every row through."""
+    unnoticed = set()
+    for table, name, clause in await stage.as_postgres(POLICIES):
+        async with stage.connection.transaction(force_rollback=True):
+            await stage.as_postgres(f"alter policy {name} on {table} {clause} (true)")
+            if not await is_noticed(stage, "row security"):
+                unnoticed.add(f"{table} {name} {clause}")
+    assert unnoticed == DOUBLED
