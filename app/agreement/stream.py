@@ -32,10 +32,10 @@ OVERLAP = timedelta(seconds=30)
 class Feed:
     """What one subscriber has been sent, and what he is to be sent next."""
 
-    def __init__(self, actor: Caller, start: UUID, *, resumed: bool) -> None:
+    def __init__(self, actor: Caller, start: UUID) -> None:
         self._actor = actor
         self._newest = start
-        self._floor = earlier(start, OVERLAP) if resumed else start
+        self._floor = earlier(start, OVERLAP)
         self._position = self._floor
         self._sent = {start}
         self.is_behind = False
@@ -83,9 +83,18 @@ async def stream_events(
     is `event: end` with the `code` of the reason, such as `unauthenticated` once the credential is revoked.
     """
     now = await actor.run(queries.current_position)
-    feed = Feed(actor, last_event_id or now, resumed=last_event_id is not None)
+    feed = Feed(actor, last_event_id or now)
     first = await feed.read()  # here a refusal still has a status
+    if last_event_id is None:
+        first = await _passed_over(feed)
     return ServerSentEvent(_messages(request, feed, first))
+
+
+async def _passed_over(feed: Feed) -> list[TimelineEvent]:
+    """Count what was recorded before as sent, so that what commits late among it still comes."""
+    while feed.is_behind:
+        await feed.read()
+    return []
 
 
 async def _messages(

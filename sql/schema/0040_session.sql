@@ -51,18 +51,19 @@ to brokerflow_app, brokerflow_guard, brokerflow_vault;
 
 set local role brokerflow_guard;
 
--- One key, as the two padded blocks of RFC 2104, so that an HMAC costs two hashes. Granted to nobody.
-create table apiauth.context_keys (
-    id smallint primary key default 1,
+-- Keys as the two padded blocks of RFC 2104, so that an HMAC costs two hashes. The newest seals; it is replaced after
+-- an hour and forgotten after two, so that what a dump or a backup holds forges nothing.
+create table apiauth.seal_keys (
+    id uuid primary key default gen_random_uuid(),
     inner_block bytea not null,
     outer_block bytea not null,
-    constraint context_keys_only_one check (id = 1),
-    constraint context_keys_blocks_are_64_bytes check (octet_length(inner_block) = 64 and octet_length(outer_block) = 64)
+    made_at timestamptz not null default shared.clock(),
+    constraint seal_keys_blocks_are_64_bytes check (octet_length(inner_block) = 64 and octet_length(outer_block) = 64)
 );
 
-comment on table apiauth.context_keys is 'Axiom A9: the key that seals actors. Only the guard reads it, so only an entrance can name an actor.';
+comment on table apiauth.seal_keys is 'Axiom A9: who asks is proved to the database, not told to it. The keys that seal actors are the guard''s alone, so only an entrance can name an actor.';
 
-alter table apiauth.context_keys enable row level security;
+alter table apiauth.seal_keys enable row level security;
 
 create function apiauth.xor_block(key bytea, pad integer) returns bytea
 language sql immutable parallel safe
@@ -79,41 +80,68 @@ $$;
 
 comment on function apiauth.xor_block(bytea, integer) is 'A key of at most 64 bytes as a padded block of RFC 2104.';
 
--- Three version 4 UUIDs carry 366 random bits from the server's strong generator; their hash is the key.
-insert into apiauth.context_keys (inner_block, outer_block)
-select apiauth.xor_block(k.key, 54), apiauth.xor_block(k.key, 92)   -- 0x36 and 0x5c
-from (
-    select sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) as key
-    offset 0
-) as k;
+-- Three version 4 UUIDs carry 366 random bits from the server's strong generator.
+create function apiauth.random_key() returns bytea
+language sql volatile parallel safe
+as 'select sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))';
 
-create function apiauth.authenticate_message(message text) returns bytea
-language plpgsql stable
+comment on function apiauth.random_key() is '32 random bytes.';
+
+create function apiauth.make_seal_key() returns apiauth.seal_keys
+language plpgsql volatile
 set search_path = ''
 as $$
 declare
-    v_key apiauth.context_keys;
+    v_secret bytea := apiauth.random_key();
+    v_key apiauth.seal_keys;
 begin
-    select * into v_key from apiauth.context_keys;
-    return sha256(v_key.outer_block || sha256(v_key.inner_block || convert_to(authenticate_message.message, 'UTF8')));
+    insert into apiauth.seal_keys as k (inner_block, outer_block)
+    values (apiauth.xor_block(v_secret, 54), apiauth.xor_block(v_secret, 92))   -- 0x36 and 0x5c
+    returning k.* into v_key;
+    return v_key;
 end;
 $$;
 
-comment on function apiauth.authenticate_message(text) is 'HMAC-SHA256 of a message under the context key. Granted to nobody: who could call it could forge.';
+comment on function apiauth.make_seal_key() is 'Makes the key that seals from now on. Granted to nobody.';
+
+select from apiauth.make_seal_key();
+
+-- Who finds the newest key worn out replaces it; who finds it locked, because another is just doing so, still uses it.
+create function apiauth.newest_seal_key() returns apiauth.seal_keys
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_key apiauth.seal_keys;
+begin
+    select * into v_key from apiauth.seal_keys as k order by k.made_at desc limit 1;
+    if v_key.made_at > shared.clock() - interval '1 hour' then
+        return v_key;
+    end if;
+    perform from apiauth.seal_keys as k where k.id = v_key.id for update skip locked;
+    if found or v_key.id is null then
+        delete from apiauth.seal_keys as k where k.made_at < shared.clock() - interval '2 hours';
+        v_key := apiauth.make_seal_key();
+    end if;
+    return v_key;
+end;
+$$;
+
+comment on function apiauth.newest_seal_key() is 'The key to seal with, replaced when it is an hour old. Granted to nobody.';
 
 -- Backend and transaction start are in the message, not in the setting: a seal is valid here and now only.
-create function apiauth.seal_of(body text) returns text
+create function apiauth.seal_of(body text, key apiauth.seal_keys) returns text
 language sql stable
 as $$
     select encode(
-        apiauth.authenticate_message(
-            pg_backend_pid() || ' ' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint || ' ' || seal_of.body
-        ),
+        sha256(seal_of.key.outer_block || sha256(seal_of.key.inner_block || convert_to(
+            pg_backend_pid() || ' ' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint || ' ' || seal_of.body, 'UTF8'
+        ))),
         'hex'
     )
 $$;
 
-comment on function apiauth.seal_of(text) is 'The seal of an actor in this transaction of this backend. Granted to nobody.';
+comment on function apiauth.seal_of(text, apiauth.seal_keys) is 'HMAC-SHA256 of an actor in this transaction of this backend. Granted to nobody: who could call it could forge.';
 
 -- Crosses into the guard's key. Parallel restricted, since a worker has another pid than the backend that was sealed.
 create function shared.current_actor() returns shared.actor
@@ -121,15 +149,17 @@ language plpgsql stable parallel restricted security definer
 set search_path = ''
 as $$
 declare
-    v_setting text := current_setting('brokerflow.actor', true);
-    v_body text := substr(v_setting, 65);
+    v_setting text := current_setting('brokerflow.actor', true);    -- seal (64), key (36), body
+    v_body text := substr(v_setting, 101);
+    v_key apiauth.seal_keys;
 begin
     -- After a transaction-local use the setting reads as '' for the rest of the session.
     if coalesce(v_setting, '') = '' then
         return null;
     end if;
+    select * into v_key from apiauth.seal_keys as k where k.id::text = substr(v_setting, 65, 36);
     -- Hashes are compared, so that the time taken says nothing about the seal.
-    if sha256(convert_to(left(v_setting, 64), 'UTF8')) <> sha256(convert_to(apiauth.seal_of(v_body), 'UTF8')) then
+    if sha256(convert_to(left(v_setting, 64), 'UTF8')) is distinct from sha256(convert_to(apiauth.seal_of(v_body, v_key), 'UTF8')) then
         raise exception using
             errcode = 'invalid_authorization_specification',
             constraint = 'current_actor',

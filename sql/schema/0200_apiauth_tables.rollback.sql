@@ -1,4 +1,5 @@
 drop table apiauth.esign_keys;
 drop table apiauth.personal_tokens;
 drop table apiauth.sessions;
+drop table apiauth.decoy_keys;
 drop table apiauth.passwords;

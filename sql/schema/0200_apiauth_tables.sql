@@ -17,6 +17,17 @@ comment on table apiauth.passwords is 'The service stretches a password with arg
 comment on constraint passwords_stored_as_digest on apiauth.passwords is
     'Axiom A10: no credential at rest can be replayed. A password is stored as the digest of its argon2id key.';
 
+-- One key, from which the salt of an address without an account is derived: always the same, like a real one.
+create table apiauth.decoy_keys (
+    id smallint primary key default 1,
+    key bytea not null,
+    constraint decoy_keys_only_one check (id = 1)
+);
+
+comment on table apiauth.decoy_keys is 'Makes salts for addresses that have no account, so that asking for one tells nothing.';
+
+insert into apiauth.decoy_keys (key) values (apiauth.random_key());
+
 create table apiauth.sessions (
     id uuid primary key default shared.uuidv7(),
     user_id uuid not null references shared.users (id) on delete cascade,

@@ -25,11 +25,12 @@ set search_path = ''
 as $$
 declare
     v_body text := (kind, credential_id, user_id, organization_id, role, scopes, is_platform_admin)::shared.actor::text;
+    v_key apiauth.seal_keys := apiauth.newest_seal_key();
 begin
     if statement_timestamp() = transaction_timestamp() then
         perform shared.refuse('current_actor', 'an entrance comes in a message of its own, after BEGIN', 'invalid_transaction_state');
     end if;
-    perform set_config('brokerflow.actor', apiauth.seal_of(v_body) || v_body, true);
+    perform set_config('brokerflow.actor', apiauth.seal_of(v_body, v_key) || v_key.id || v_body, true);
 end;
 $$;
 

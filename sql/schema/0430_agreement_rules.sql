@@ -9,17 +9,22 @@ create function agreement.agreements_begin_unsigned() returns trigger
 language plpgsql
 set search_path = ''
 as $$
+declare
+    v_referral_status agreement.referral_status;
 begin
     if new.status not in ('draft', 'pending_signature') then
         perform shared.refuse('agreements_begin_unsigned', format('an agreement does not begin as %s', new.status));
     end if;
-    select r.region into new.region
+    select r.region, r.status into new.region, v_referral_status
     from agreement.referrals as r
     where r.id = new.referral_id and r.broker_id = new.from_broker_id;
     if not found then
         perform shared.refuse(
             'agreements_referral_id_from_broker_id_fkey', 'the broker has no such referral', 'foreign_key_violation'
         );
+    end if;
+    if v_referral_status in ('cancelled', 'closed') then
+        perform shared.refuse('agreements_begin_unsigned', format('the referral is %s', v_referral_status));
     end if;
     new.created_by := shared.current_user_id();
     new.created_at := shared.clock();
@@ -33,7 +38,7 @@ before insert on agreement.agreements
 for each row execute function agreement.agreements_begin_unsigned();
 
 comment on trigger agreements_begin_unsigned on agreement.agreements is
-    'Axiom A8: an agreement moves only along the state machine. It begins as a draft or pending signature, with its referral''s region.';
+    'Axiom A8: an agreement moves only along the state machine. It begins as a draft or pending signature, of a referral that is neither cancelled nor closed, with its region.';
 
 -- Compares the row with what it was, which no constraint sees.
 create function agreement.agreements_follow_transitions() returns trigger

@@ -227,7 +227,7 @@ def test_what_nobody_may_write_is_granted_to_nobody(ask: Ask) -> None:
         "and not has_any_column_privilege('brokerflow_app', c.oid, 'select, insert, update, references')"
     )
     assert {name for (name,) in readable} == {
-        "apiauth.context_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
+        "apiauth.seal_keys", "apiauth.decoy_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
         "apiauth.esign_keys", "agreement.contacts", "agreement.timeline_heads", "shared.outbox", "shared.audit_log",
         "shared.platform_admins",
     }  # fmt: skip

@@ -1,6 +1,7 @@
 """A9: who asks is proved to the database, not told to it: no setting, kept, carried or forged, makes an actor."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -208,16 +209,48 @@ async def test_a_prepared_statement_asks_anew(enter_from_outside: Outside) -> No
             await stage.connection.commit()
 
 
-async def test_the_key_is_the_guards_alone(stage: Stage, refused: Refused) -> None:
+async def test_the_keys_are_the_guards_alone(stage: Stage, refused: Refused) -> None:
     for role in ("as_referrer", "as_owner", "as_vault", "as_auditor"):
-        for table in ("context_keys", "passwords", "sessions", "personal_tokens", "esign_keys"):
+        for table in ("seal_keys", "decoy_keys", "passwords", "sessions", "personal_tokens", "esign_keys"):
             async with refused(None, "42501"):
                 await getattr(stage, role)(f"select * from apiauth.{table}")
-    assert len(await stage.as_guard("select * from apiauth.context_keys")) == 1
-    async with refused("context_keys_only_one"):
-        await stage.as_guard(
-            "insert into apiauth.context_keys select 2, inner_block, outer_block from apiauth.context_keys"
-        )
+    assert len(await stage.as_guard("select * from apiauth.seal_keys")) == 1
+    async with refused("decoy_keys_only_one"):
+        await stage.as_guard("insert into apiauth.decoy_keys select 2, key from apiauth.decoy_keys")
+
+
+async def forged_with(stage: Stage, key: tuple[object, ...], body: str) -> str:
+    """Seal an actor for this transaction as the database would, with a key that was stolen."""
+    identifier, inner, outer = key
+    await stage.become("brokerflow_app")
+    [[place]] = await stage.run(
+        "select pg_backend_pid() || ' ' || (extract(epoch from transaction_timestamp()) * 1000000)::bigint"
+    )
+    digest = hashlib.sha256(bytes(inner) + f"{place} {body}".encode()).digest()  # type: ignore[call-overload]
+    return f"{hashlib.sha256(bytes(outer) + digest).hexdigest()}{identifier}{body}"  # type: ignore[call-overload]
+
+
+async def test_a_key_from_an_old_dump_forges_nothing(stage: Stage, refused: Refused) -> None:
+    [stolen] = await stage.as_guard("select id, inner_block, outer_block from apiauth.seal_keys")
+    body = f"(session,,{stage.people['referrer'].user_id},,,,f)"
+    await stage.run(SET, await forged_with(stage, stolen, body), LOCAL)
+    assert await stage.run(WHO) == [(stage.people["referrer"].user_id,)], "the forger does not know his trade"
+    await stage.as_guard("update apiauth.seal_keys set made_at = made_at - interval '3 hours'")
+    await stage.party("stranger").enter()
+    [renewed] = await stage.as_guard("select id from apiauth.seal_keys")
+    assert renewed[0] != stolen[0]
+    await stage.run(SET, await forged_with(stage, stolen, body), LOCAL)
+    async with refused(*FORGED):
+        await stage.run(WHO)
+
+
+async def test_a_key_outlives_its_hour_for_who_entered_with_it(stage: Stage, as_referrer: Party) -> None:
+    setting = await sealed(stage)
+    await stage.as_guard("update apiauth.seal_keys set made_at = made_at - interval '61 minutes'")
+    await stage.party("stranger").enter()
+    assert len(await stage.as_guard("select id from apiauth.seal_keys")) == 2
+    await stage.run(SET, setting, LOCAL)
+    assert await stage.run(WHO) == [(as_referrer.user_id,)]
 
 
 @pytest.mark.parametrize("digest", [b"", b"x", ESIGN[::-1], bytes(32)])

@@ -54,7 +54,7 @@ async def test_nothing_that_is_stored_enters(stage: Stage, refused: Refused, as_
     """Every column of the credentials, as it stands in a dump, at every entrance and as a password's key."""
     await as_referrer.token("agreements:read")
     stored = set()
-    for table in ("sessions", "personal_tokens", "esign_keys", "passwords", "context_keys"):
+    for table in ("sessions", "personal_tokens", "esign_keys", "passwords", "seal_keys"):
         columns = await stage.as_guard(
             "select attname from pg_attribute where attrelid = %s::regclass and atttypid = 'bytea'::regtype "
             "and attnum > 0",
