@@ -131,22 +131,26 @@ def test_while_it_is_down_the_answer_is_a_problem(embedded: Embedded, client: ht
     wait_for(client, 200, 3)
 
 
-def _processes(embedded: Embedded) -> list[int]:
+@contextmanager
+def frozen(embedded: Embedded) -> Iterator[None]:
+    """Stop the server's processes without ending them: the postmaster first, so that it makes no more."""
+    os.kill(embedded.process, signal.SIGSTOP)
     children = subprocess.run(["pgrep", "-P", str(embedded.process)], check=True, capture_output=True, text=True)  # noqa: S607
-    return [embedded.process, *map(int, children.stdout.split())]
+    processes = [*map(int, children.stdout.split()), embedded.process]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
 
 
 def test_a_frozen_server_is_503_and_comes_back(embedded: Embedded, client: httpx.Client) -> None:
     load = Load(client)
     with load.running():
-        processes = _processes(embedded)  # now, since the pool has grown under the load
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
-        try:
+        with frozen(embedded):
             load.until(503, 30, since=time.monotonic())
-        finally:
-            for process in processes:
-                os.kill(process, signal.SIGCONT)
         wait_for(client, 200, 4)
         back = time.monotonic()
         load.until(200, 100, since=back + 0.2)
