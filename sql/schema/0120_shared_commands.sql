@@ -134,6 +134,49 @@ comment on function shared.add_member(uuid, text, shared.member_role) is
 revoke execute on function shared.add_member(uuid, text, shared.member_role) from public;
 grant execute on function shared.add_member(uuid, text, shared.member_role) to brokerflow_app;
 
+-- A command, since a plain INSERT would tell a stranger that he may not, rather than that there is no such thing.
+create function shared.create_project(organization_id uuid, name text, slug text) returns shared.projects
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_project shared.projects;
+begin
+    if not shared.can_administer(create_project.organization_id) then
+        perform shared.refuse('not_found', 'there is no such organization, or it is not yours', 'no_data_found');
+    end if;
+    insert into shared.projects as p (organization_id, name, slug)
+    values (create_project.organization_id, create_project.name, create_project.slug)
+    returning p.* into v_project;
+    return v_project;
+end;
+$$;
+
+comment on function shared.create_project(uuid, text, text) is 'Creates a project of an organization that the actor administers.';
+grant execute on function shared.create_project(uuid, text, text) to brokerflow_app;
+
+create function shared.create_environment(project_id uuid, slug text, type shared.environment_type) returns shared.environments
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_environment shared.environments;
+begin
+    insert into shared.environments as e (organization_id, project_id, slug, type)
+    select p.organization_id, p.id, create_environment.slug, create_environment.type
+    from shared.projects as p
+    where p.id = create_environment.project_id
+    returning e.* into v_environment;
+    if not found then
+        perform shared.refuse('not_found', 'there is no such project, or it is not yours', 'no_data_found');
+    end if;
+    return v_environment;
+end;
+$$;
+
+comment on function shared.create_environment(uuid, text, shared.environment_type) is 'Creates an environment of a project whose organization the actor administers.';
+grant execute on function shared.create_environment(uuid, text, shared.environment_type) to brokerflow_app;
+
 -- A second command with the same key waits for nobody: the lock is tried, and a taken one is said to be in flight.
 create function shared.find_response(key text, route text, request_digest bytea) returns table (status smallint, response bytea)
 language plpgsql volatile

@@ -7,6 +7,8 @@ alter table shared.axioms enable row level security;
 alter table shared.users enable row level security;
 alter table shared.organizations enable row level security;
 alter table shared.memberships enable row level security;
+alter table shared.projects enable row level security;
+alter table shared.environments enable row level security;
 alter table shared.platform_admins enable row level security;
 alter table shared.idempotency_keys enable row level security;
 alter table shared.outbox enable row level security;
@@ -57,6 +59,22 @@ grant select, update (role), delete on shared.memberships to brokerflow_app;
 create policy select_guard on shared.memberships for select to brokerflow_guard using (true);
 grant select on shared.memberships to brokerflow_guard;
 
+-- Update and delete are not granted: a slug is in the configuration of programs, a type in the prefix of keys.
+create policy select_member on shared.projects for select to brokerflow_app
+using (organization_id = any ((select shared.current_organization_ids())::uuid[]));
+create policy insert_admin on shared.projects for insert to brokerflow_app
+with check (shared.can_administer(organization_id));
+grant select, insert (organization_id, name, slug) on shared.projects to brokerflow_app;
+
+create policy select_member on shared.environments for select to brokerflow_app
+using (organization_id = any ((select shared.current_organization_ids())::uuid[]));
+create policy insert_admin on shared.environments for insert to brokerflow_app
+with check (shared.can_administer(organization_id));
+grant select, insert (organization_id, project_id, slug, type) on shared.environments to brokerflow_app;
+
+create policy select_guard on shared.environments for select to brokerflow_guard using (true);
+grant select, references (id, organization_id) on shared.environments to brokerflow_guard;
+
 create policy select_guard on shared.platform_admins for select to brokerflow_guard using (true);
 grant select on shared.platform_admins to brokerflow_guard;
 
@@ -72,11 +90,13 @@ grant select, insert (user_id, key, route, request_digest, status, response) on 
 create policy select_auditor on shared.users for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.organizations for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.memberships for select to brokerflow_auditor using (true);
+create policy select_auditor on shared.projects for select to brokerflow_auditor using (true);
+create policy select_auditor on shared.environments for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.platform_admins for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.idempotency_keys for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.outbox for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.audit_log for select to brokerflow_auditor using (true);
 grant select on
-    shared.users, shared.organizations, shared.memberships, shared.platform_admins,
+    shared.users, shared.organizations, shared.memberships, shared.projects, shared.environments, shared.platform_admins,
     shared.idempotency_keys, shared.outbox, shared.audit_log
 to brokerflow_auditor;

@@ -191,6 +191,18 @@ class Given:
         statement = f"insert into agreement.referrals ({names}) values ({marks}) returning id"
         return await _id(actor.value(statement, *values.values()))
 
+    async def project(self, by: str = "referrer", slug: str | None = None) -> UUID:
+        """Create a project of a founder's organization."""
+        actor = self.stage.party(by)
+        statement = "select (shared.create_project(%s, 'A project', %s)).id"
+        return await _id(actor.value(statement, actor.organization_id, slug or f"p-{secrets.token_hex(4)}"))
+
+    async def environment(self, type_: str = "DEVELOPMENT", by: str = "referrer", project: UUID | None = None) -> UUID:
+        """Create an environment, of a project of its own unless one is named."""
+        statement = "select (shared.create_environment(%s, %s, %s)).id"
+        project = project or await self.project(by)
+        return await _id(self.stage.party(by).value(statement, project, f"e-{secrets.token_hex(4)}", type_))
+
     async def match(self, referral: UUID, candidate: str = "referee", by: str = "referrer") -> UUID:
         """Invite a candidate."""
         return await _id(
