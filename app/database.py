@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
@@ -31,9 +31,14 @@ SILENCE = 1.8
 CONNECT_TIMEOUT = 2  # seconds; libpq knows no shorter one
 ATTEMPTS = 3
 
-ENTRANCES = {
+Kind: TypeAlias = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "esign"]
+
+ENTRANCES: dict[Kind, str] = {
     "session": "select apiauth.enter_session($1, $2)",
-    "token": "select apiauth.enter_token($1, $2)",
+    "personal_token": "select apiauth.enter_token($1, $2)",
+    "organization_token": "select apiauth.enter_organization_token($1, $2)",
+    "secret_key": "select apiauth.enter_secret_key($1, $2)",
+    "public_key": "select apiauth.enter_public_key($1, $2)",
     "esign": "select apiauth.enter_esign($1)",
 }
 
@@ -42,7 +47,7 @@ ENTRANCES = {
 class Credential:
     """What an entrance proves: the SHA-256 of a token, and in which organization its bearer wants to act."""
 
-    kind: Literal["session", "token", "esign"]
+    kind: Kind
     digest: bytes = field(repr=False)
     organization: str | None = None
 

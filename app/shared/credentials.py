@@ -1,18 +1,37 @@
 """From the headers of a request to the credential that PostgreSQL will be shown."""
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.datastructures import Cookie
 
-from app.database import Credential
+from app.database import Credential, Kind
 from app.errors import FORBIDDEN, MALFORMED, UNAUTHENTICATED, Refusal
 from app.shared import tokens
 from app.shared.tokens import Prefix
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+PERSON: tuple[Kind, ...] = ("session", "personal_token")
+ORGANIZATION: tuple[Kind, ...] = (*PERSON, "organization_token")
+PROGRAM: tuple[Kind, ...] = (*ORGANIZATION, "secret_key")
+ANY: tuple[Kind, ...] = (*PROGRAM, "public_key")
+
 MAX_ORGANIZATION = 255
+
+
+def takes(kinds: Sequence[Kind]) -> dict[str, Any]:
+    """Say, as a handler's `opt`, which kinds of credential its route takes; one that says nothing takes a person's."""
+    return {"takes": frozenset(kinds)}
+
+
+def admitted(request: Request[Any, Any, Any], credential: Credential) -> Credential:
+    """Return the credential if its route takes that kind; raises Refusal (401), however valid it is."""
+    if credential.kind not in request.route_handler.opt.get("takes", PERSON):
+        raise Refusal(UNAUTHENTICATED, f"This takes another credential than a {credential.kind.replace('_', ' ')}.")
+    return credential
 
 
 def credential_of(request: Request[Any, Any, Any], *, production: bool) -> Credential:
@@ -54,13 +73,21 @@ def _bearer(authorization: str, organization: str | None) -> Credential:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Refusal(UNAUTHENTICATED)
-    match tokens.prefix_of(token.strip()):
+    if (prefix := tokens.prefix_of(token.strip())) is None:
+        raise Refusal(UNAUTHENTICATED)
+    return Credential(_kind_of(prefix), tokens.digest(token.strip()), organization)
+
+
+def _kind_of(prefix: Prefix) -> Kind:
+    match prefix:
         case Prefix.SESSION:
-            return Credential("session", tokens.digest(token.strip()), organization)
+            return "session"
         case Prefix.PERSONAL:
-            return Credential("token", tokens.digest(token.strip()), organization)
-        case None:
-            raise Refusal(UNAUTHENTICATED)
+            return "personal_token"
+        case Prefix.ORGANIZATION:
+            return "organization_token"
+        case _:
+            return "secret_key" if prefix.is_secret_key else "public_key"
 
 
 def _session(cookie: str, organization: str | None) -> Credential:

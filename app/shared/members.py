@@ -12,6 +12,7 @@ from app.database import Transaction
 from app.errors import found
 from app.shared import queries
 from app.shared.actor import Actor
+from app.shared.credentials import ORGANIZATION, takes
 from app.shared.pagination import Items, Page
 from app.shared.queries import Member, MemberRole, Membership
 
@@ -42,7 +43,7 @@ async def add_member(actor: Actor, organization_id: FromPath[UUID], data: JSONBo
     )
 
 
-@get(MEMBERS, tags=["members"], summary="List members")
+@get(MEMBERS, tags=["members"], summary="List members", opt=takes(ORGANIZATION))
 async def list_members(actor: Actor, organization_id: FromPath[UUID], page: Page) -> Items[Member]:
     """List the members of one of the caller's organizations."""
     after = page.after(UUID)
