@@ -12,11 +12,9 @@ from msgspec import Meta
 from app.apiauth import queries
 from app.apiauth.queries import EnvironmentType
 from app.database import Transaction
-from app.errors import FORBIDDEN, INSUFFICIENT_SCOPE
 from app.shared import tokens
 from app.shared.actor import Actor
 from app.shared.credentials import ORGANIZATION, takes
-from app.shared.openapi import problem_spec
 from app.shared.tokens import Prefix
 
 SecretKey = Annotated[str, Meta(examples=["tr_stg_5mPq2vXc8Lr0TzWn4KdYh7GsJb1FtQe9Ra3u0aZ4Kx"])]
@@ -80,8 +78,7 @@ def mint_pair(type_: EnvironmentType) -> Pair:
     "/api/projects/{project_id:uuid}/environments",
     tags=["projects"],
     summary="Create an environment",
-    responses={403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)},
-    opt=takes(ORGANIZATION),
+    opt=takes(ORGANIZATION, "organizations:write"),
 )
 async def create_environment(
     actor: Actor, project_id: FromPath[UUID], data: JSONBody[NewEnvironment]
@@ -109,8 +106,7 @@ async def create_environment(
     "/api/environments/{environment_id:uuid}/keys/rotate",
     tags=["projects"],
     summary="Rotate an environment's keys",
-    responses={403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)},
-    opt=takes(ORGANIZATION),
+    opt=takes(ORGANIZATION, "organizations:write"),
 )
 async def rotate_keys(actor: Actor, environment_id: FromPath[UUID], data: JSONBody[Rotation]) -> Response[RotatedKeys]:
     """Make new keys; the earlier ones work until the grace ends. This takes an admin."""

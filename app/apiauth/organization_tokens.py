@@ -12,10 +12,10 @@ from msgspec import Meta
 from app.apiauth import queries
 from app.apiauth.queries import OrganizationToken
 from app.database import Transaction
-from app.errors import FORBIDDEN, INSUFFICIENT_SCOPE, NOT_FOUND, Refusal
+from app.errors import NOT_FOUND, Refusal
 from app.shared import tokens
 from app.shared.actor import Actor
-from app.shared.openapi import problem_spec
+from app.shared.credentials import PERSON, takes
 from app.shared.pagination import Items, Page
 from app.shared.tokens import Prefix
 
@@ -55,7 +55,7 @@ class CreatedOrganizationToken(msgspec.Struct, frozen=True):
     TOKENS,
     tags=["tokens"],
     summary="Create an organization access token",
-    responses={403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)},
+    opt=takes(PERSON, "organizations:write", "tokens:write"),
 )
 async def create_organization_token(
     actor: Actor, organization_id: FromPath[UUID], data: JSONBody[NewOrganizationToken]
@@ -85,7 +85,7 @@ async def create_organization_token(
     TOKENS,
     tags=["tokens"],
     summary="List organization access tokens",
-    responses={403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)},
+    opt=takes(PERSON, "organizations:write"),
 )
 async def list_organization_tokens(
     actor: Actor, organization_id: FromPath[UUID], page: Page
@@ -102,7 +102,7 @@ async def list_organization_tokens(
     f"{TOKENS}/{{token_id:uuid}}",
     tags=["tokens"],
     summary="Revoke an organization access token",
-    responses={403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)},
+    opt=takes(PERSON, "organizations:write", "tokens:write"),
 )
 async def revoke_organization_token(
     actor: Actor, organization_id: FromPath[UUID], token_id: FromPath[UUID]

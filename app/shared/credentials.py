@@ -1,11 +1,12 @@
 """From the headers of a request to the credential that PostgreSQL will be shown."""
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.datastructures import Cookie
+from litestar.handlers import BaseRouteHandler
 
 from app.database import Credential, Kind
 from app.errors import FORBIDDEN, MALFORMED, UNAUTHENTICATED, Refusal
@@ -14,7 +15,8 @@ from app.shared.tokens import Prefix
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-PERSON: tuple[Kind, ...] = ("session", "personal_token")
+SESSION: tuple[Kind, ...] = ("session",)
+PERSON: tuple[Kind, ...] = (*SESSION, "personal_token")
 ORGANIZATION: tuple[Kind, ...] = (*PERSON, "organization_token")
 PROGRAM: tuple[Kind, ...] = (*ORGANIZATION, "secret_key")
 ANY: tuple[Kind, ...] = (*PROGRAM, "public_key")
@@ -22,16 +24,33 @@ ANY: tuple[Kind, ...] = (*PROGRAM, "public_key")
 MAX_ORGANIZATION = 255
 
 
-def takes(kinds: Sequence[Kind]) -> dict[str, Any]:
-    """Say, as a handler's `opt`, which kinds of credential its route takes; one that says nothing takes a person's."""
-    return {"takes": frozenset(kinds)}
+class Taken(NamedTuple):
+    """What a route takes: kinds of credential, and the scopes that the entrance asks of one."""
+
+    kinds: tuple[Kind, ...]
+    scopes: tuple[str, ...]
+
+
+def takes(kinds: tuple[Kind, ...], *scopes: str) -> dict[str, Any]:
+    """Say, as a handler's `opt`, which credentials its route takes. One that does not say takes none."""
+    return {"takes": Taken(kinds, scopes)}
+
+
+def taken_by(handler: BaseRouteHandler) -> Taken:
+    """Return what a handler said it takes."""
+    taken: Taken = handler.opt.get("takes", Taken((), ()))
+    return taken
 
 
 def admitted(request: Request[Any, Any, Any], credential: Credential) -> Credential:
-    """Return the credential if its route takes that kind; raises Refusal (401), however valid it is."""
-    if credential.kind not in request.route_handler.opt.get("takes", PERSON):
+    """Return the credential with the scopes that its route needs.
+
+    Raises Refusal (401) if the route does not take that kind, however valid it is.
+    """
+    taken = taken_by(request.route_handler)
+    if credential.kind not in taken.kinds:
         raise Refusal(UNAUTHENTICATED, f"This takes another credential than a {credential.kind.replace('_', ' ')}.")
-    return credential
+    return replace(credential, scopes=taken.scopes)
 
 
 def credential_of(request: Request[Any, Any, Any], *, production: bool) -> Credential:

@@ -4,11 +4,11 @@ from litestar import Response, get
 
 from app.shared import queries
 from app.shared.actor import Actor
-from app.shared.credentials import ANY, takes
+from app.shared.credentials import ANY, PERSON, takes
 from app.shared.queries import User, Whoami
 
 
-@get("/api/me", tags=["identity"], summary="Who am I")
+@get("/api/me", tags=["identity"], summary="Who am I", opt=takes(PERSON))
 async def me(actor: Actor) -> Response[User]:
     """Return the caller's user."""
     return await actor.answer(queries.me)

@@ -11,7 +11,7 @@ from msgspec import Meta
 from app.errors import found
 from app.shared import queries
 from app.shared.actor import Actor
-from app.shared.credentials import ORGANIZATION, takes
+from app.shared.credentials import ORGANIZATION, PERSON, takes
 from app.shared.pagination import Items, Page
 from app.shared.queries import Organization
 
@@ -28,7 +28,12 @@ class NewOrganization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-@post("/api/organizations", tags=["organizations"], summary="Found an organization")
+@post(
+    "/api/organizations",
+    tags=["organizations"],
+    summary="Found an organization",
+    opt=takes(PERSON, "organizations:write"),
+)
 async def create_organization(actor: Actor, data: JSONBody[NewOrganization]) -> Response[Organization]:
     """Create an organization that the caller owns."""
     return await actor.answer(lambda db: queries.create_organization(db, title=data.title, slug=data.slug))

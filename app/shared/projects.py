@@ -33,7 +33,7 @@ class NewProject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-@post(PROJECTS, tags=["projects"], summary="Create a project", opt=takes(ORGANIZATION))
+@post(PROJECTS, tags=["projects"], summary="Create a project", opt=takes(ORGANIZATION, "organizations:write"))
 async def create_project(
     actor: Actor, organization_id: FromPath[UUID], data: JSONBody[NewProject]
 ) -> Response[Project]:
