@@ -65,6 +65,44 @@ create index memberships_user_id_created_at_idx on shared.memberships (user_id, 
 
 comment on table shared.memberships is 'Who belongs to which organization, and as what.';
 
+-- Two columns are one key to the environments, so that a foreign key carries the organization along.
+create table shared.projects (
+    id uuid primary key default shared.uuidv7(),
+    organization_id uuid not null references shared.organizations (id) on delete cascade,
+    name text not null,
+    slug text not null,
+    created_at timestamptz not null default shared.clock(),
+    constraint projects_slug_once_an_organization unique (organization_id, slug),
+    constraint projects_organization_key unique (id, organization_id),
+    constraint projects_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
+    constraint projects_name_is_present check (name ~ '\S' and length(name) <= 200)
+);
+
+comment on table shared.projects is 'What an organization builds; its environments hold its secrets and its keys.';
+
+create type shared.environment_type as enum ('DEVELOPMENT', 'STAGING', 'PREVIEW', 'PRODUCTION');
+
+create table shared.environments (
+    id uuid primary key default shared.uuidv7(),
+    organization_id uuid not null,
+    project_id uuid not null,
+    slug text not null,
+    type shared.environment_type not null,
+    created_at timestamptz not null default shared.clock(),
+    constraint environments_of_their_projects_organization foreign key (project_id, organization_id)
+        references shared.projects (id, organization_id) on delete cascade,
+    constraint environments_slug_once_a_project unique (project_id, slug),
+    constraint environments_organization_key unique (id, organization_id),
+    constraint environments_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63)
+);
+
+-- Serves the foreign key, and the environments of a project, in order.
+create index environments_project_id_idx on shared.environments (project_id, organization_id, id);
+
+comment on table shared.environments is 'Where a project runs. Its type is fixed: keys say it in their prefix.';
+comment on constraint environments_of_their_projects_organization on shared.environments is
+    'Axiom A9: nobody touches another tenant''s rows. The organization of an environment is its project''s, so whoever checks the one has checked the other.';
+
 create table shared.platform_admins (
     user_id uuid primary key references shared.users (id) on delete cascade,
     granted_at timestamptz not null default shared.clock()
@@ -72,19 +110,28 @@ create table shared.platform_admins (
 
 comment on table shared.platform_admins is 'Users who judge disputes. Written by the owner alone: no route and no role of the service can make one.';
 
+-- A key is its user's; a program's, its environment's or organization's. The first of them is the actor.
 create table shared.idempotency_keys (
-    user_id uuid not null references shared.users (id) on delete cascade,
+    user_id uuid references shared.users (id) on delete cascade,
+    environment_id uuid references shared.environments (id) on delete cascade,
+    organization_id uuid references shared.organizations (id) on delete cascade,
+    actor_id uuid not null generated always as (coalesce(user_id, environment_id, organization_id)) stored,
     key text not null,
     route text not null,
     request_digest bytea not null,
     status smallint not null,
     response bytea not null,    -- sealed by the service: it may hold a token that is shown once
     created_at timestamptz not null default shared.clock(),
-    constraint idempotency_keys_once_an_actor primary key (user_id, key),
+    constraint idempotency_keys_once_an_actor primary key (actor_id, key),
     constraint idempotency_keys_key_is_visible check (key ~ '^[\x21-\x7e]{1,255}$'),
     constraint idempotency_keys_digest_is_sha256 check (octet_length(request_digest) = 32),
     constraint idempotency_keys_only_successes check (status between 200 and 299)
 );
+
+-- Serve the foreign keys.
+create index idempotency_keys_user_id_idx on shared.idempotency_keys (user_id) where user_id is not null;
+create index idempotency_keys_environment_id_idx on shared.idempotency_keys (environment_id) where environment_id is not null;
+create index idempotency_keys_organization_id_idx on shared.idempotency_keys (organization_id) where organization_id is not null;
 
 comment on table shared.idempotency_keys is 'Responses that were sent, each stored in the transaction of its effect.';
 
@@ -113,6 +160,7 @@ create table shared.audit_log (
     credential_id uuid,
     user_id uuid,
     organization_id uuid,
+    environment_id uuid,
     action text not null,
     subject text not null,
     outcome text not null,

@@ -34,6 +34,8 @@ async def populate(given: Given) -> None:
     await given.invoice(agreement)
     await given.dispute(agreement)
     referrer = given.stage.party("referrer")
+    await given.keys()
+    await referrer.organization_token("agreements:read")
     await referrer.token("agreements:read")
     await referrer(
         "insert into shared.idempotency_keys (user_id, key, route, request_digest, status, response) "
@@ -125,6 +127,60 @@ async def test_a_party_sees_what_is_between_the_two_and_no_more(
     assert counts == {"referrer": [1, 1, 1], "referee": [0, 0, 1], "rival": [1, 1, 0]}
 
 
+@keeps("environments_of_their_projects_organization")
+async def test_an_environment_is_of_its_projects_organization(
+    given: Given, refused: Refused, as_referrer: Party, as_mentor: Party, as_owner: Actor
+) -> None:
+    insert = "insert into shared.environments (organization_id, project_id, slug, type) values (%s, %s, %s, 'STAGING')"
+    project = await given.project()
+    await as_referrer(insert, as_referrer.organization_id, project, "staging")
+    for actor in (as_mentor, as_owner):
+        async with refused("environments_of_their_projects_organization"):
+            await actor(insert, as_mentor.organization_id, project, "theirs")
+
+
+async def test_projects_and_environments_are_an_admins_to_make(
+    given: Given, refused: Refused, as_referrer: Party, as_colleague: Party, as_viewer: Party
+) -> None:
+    project = await given.project()
+    for actor in (as_colleague, as_viewer):
+        assert await actor("select 1 from shared.projects where id = %s", project) == [(1,)]
+        async with refused("member_role", "42501"):
+            await actor("select shared.create_project(%s, 'Web', 'web')", as_referrer.organization_id)
+        async with refused("member_role", "42501"):
+            await actor("select shared.create_environment(%s, 'live', 'PRODUCTION')", project)
+    poor = await as_referrer.token("agreements:read")
+    async with refused("credential_scope", "42501"):
+        await poor("select shared.create_project(%s, 'Web', 'web')", as_referrer.organization_id)
+
+
+@keeps("row security")
+async def test_a_stranger_builds_nothing_for_another_organization(
+    given: Given, refused: Refused, as_referrer: Party, as_stranger: Party
+) -> None:
+    project, organization = await given.project(), as_referrer.organization_id
+    async with refused(None, "42501"):
+        await as_stranger(
+            "insert into shared.projects (organization_id, name, slug) values (%s, 'W', 'w')", organization
+        )
+    insert = "insert into shared.environments (organization_id, project_id, slug, type) values (%s, %s, 'x', 'STAGING')"
+    async with refused(None, "42501"):
+        await as_stranger(insert, organization, project)
+
+
+async def test_a_slug_names_one_project_and_one_environment(
+    given: Given, refused: Refused, as_referrer: Party, as_mentor: Party
+) -> None:
+    project = await given.project(slug="web")
+    async with refused("projects_slug_once_an_organization", "23505"):
+        await given.project(slug="web")
+    await as_mentor("select shared.create_project(%s, 'Web', 'web')", as_mentor.organization_id)
+    await as_referrer("select shared.create_environment(%s, 'live', 'PRODUCTION')", project)
+    async with refused("environments_slug_once_a_project", "23505"):
+        await as_referrer("select shared.create_environment(%s, 'live', 'STAGING')", project)
+    await as_referrer("select shared.create_environment(%s, 'live', 'STAGING')", await given.project())
+
+
 async def test_a_fein_is_for_its_own_members(stage: Stage, as_referrer: Party, as_viewer: Party) -> None:
     for actor in (as_referrer, as_viewer):
         rows = await actor("select broker_id from agreement.broker_registrations")
@@ -156,6 +212,8 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
     grant = await given.committed_grant(agreement)
     match = await given.match(await given.referral())
     invoice, dispute = await given.invoice(agreement), await given.dispute(await given.agreement("effective"))
+    project = await given.project()
+    environment = await given.environment(project=project)
     referrer, referee, stranger = (stage.party(name) for name in ("referrer", "referee", "stranger"))
     insert, join = "insert into agreement.", "insert into shared.memberships (organization_id, user_id, role)"
     draft = f"{insert}agreements (referral_id, from_broker_id, to_broker_id) values (%s, "
@@ -191,6 +249,17 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
         ("select shared.member_role_in(%s)", referrer.organization_id),
         ("select shared.add_member(%s, 'judge@example.org', 'viewer')", referrer.organization_id),
         ("select agreement.register_broker(%s, 'x', '12-3456789')", referrer.organization_id),
+        ("select shared.create_project(%s, 'x', 'x')", referrer.organization_id),
+        ("insert into shared.projects (organization_id, name, slug) values (%s, 'x', 'x')", referrer.organization_id),
+        ("select shared.create_environment(%s, 'x', 'STAGING')", project),
+        ("select apiauth.create_environment(%s, 'x', 'STAGING', 'x', 'abcd', 'y', 'abcd')", project),
+        ("select apiauth.issue_environment_keys(%s, 'x', 'abcd', 'y', 'abcd', '0')", environment),
+        (
+            "select apiauth.create_organization_token(%s, 'x', 'x', 'abcd', '{agreements:read}', '1 day')",
+            referrer.organization_id,
+        ),
+        ("select * from apiauth.list_organization_tokens(%s, null, 10)", referrer.organization_id),
+        ("select apiauth.revoke_organization_token(%s, gen_random_uuid())", referrer.organization_id),
         (f"{join} values (%s, '{stranger.user_id}', 'viewer')", referrer.organization_id),
         ("insert into agreement.brokers (id, name) values (%s, 'x') on conflict do nothing", referrer.organization_id),
         ("insert into agreement.broker_registrations values (%s, '12-3456789')", referrer.organization_id),
