@@ -1,6 +1,7 @@
 """The axioms as the catalog of the running database tells them, for everybody to read."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -24,13 +25,21 @@ class Enforcer(msgspec.Struct, frozen=True):
     why: Annotated[str, Meta(examples=["A second acceptance of the same referral is refused."])]
 
 
+class OracleResult(msgspec.Struct, frozen=True):
+    """What the oracles of an axiom found when `brokerflow oracles` last asked them."""
+
+    oracles: Annotated[Sequence[str], Meta(description="Those that watch it.", examples=[["O1", "O9"]])]
+    violations: Annotated[int, Meta(examples=[0])]
+    checked_at: datetime
+
+
 class EnforcedAxiom(msgspec.Struct, frozen=True):
     """A rule of the house, and what enforces it."""
 
     id: Annotated[str, Meta(examples=["A1"])]
     rule: Annotated[str, Meta(examples=["A referral has at most one live agreement."])]
     enforced_by: Sequence[Enforcer]
-    oracle: Annotated[None, Meta(description="The last run of the axiom's oracle; null: there are no oracles yet.")]
+    oracle: Annotated[OracleResult | None, Meta(description="What its oracles found; null: they were never asked.")]
 
 
 @get("/api/axioms", tags=["system"], summary="List the axioms")
@@ -47,10 +56,16 @@ async def _enforced(db: Transaction) -> list[EnforcedAxiom]:
             axiom.id,
             axiom.rule,
             [Enforcer(each.object, each.kind, each.location, each.why) for each in objects if each.axiom == axiom.id],
-            None,
+            _result(axiom),
         )
         for axiom in axioms
     ]
+
+
+def _result(axiom: queries.Axiom) -> OracleResult | None:
+    if axiom.oracles is None or axiom.violations is None or axiom.checked_at is None:
+        return None
+    return OracleResult(axiom.oracles, axiom.violations, axiom.checked_at)
 
 
 handlers = [list_axioms]

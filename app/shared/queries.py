@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from app.queries import Connection, execute, load, many, maybe_one, one
+from app.queries import Connection, Json, execute, load, many, maybe_one, one
 
 _QUERIES = load("shared")
 CredentialKind = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
@@ -45,6 +45,9 @@ class Axiom(Struct, frozen=True):
 
     id: str
     rule: str
+    oracles: list[str] | None
+    violations: int | None
+    checked_at: datetime | None
 
 
 class EnforcingObject(Struct, frozen=True):
@@ -134,7 +137,7 @@ async def record_denial(db: Connection, *, action: str, subject: str, reason: st
 
 
 async def list_axioms(db: Connection) -> list[Axiom]:
-    """List the axioms, in order."""
+    """List the axioms, in order, each with what its oracles found when they were last asked."""
     return await many(db, _QUERIES["list_axioms"], Axiom, {})
 
 
@@ -190,6 +193,16 @@ async def remove_member(db: Connection, *, organization_id: UUID, user_id: UUID)
     return await maybe_one(
         db, _QUERIES["remove_member"], Membership, {"organization_id": organization_id, "user_id": user_id}
     )
+
+
+async def become_auditor(db: Connection) -> None:
+    """Go on as the auditor to the end of the transaction, with an empty search path and time to think."""
+    await execute(db, _QUERIES["become_auditor"], {})
+
+
+async def record_oracle_results(db: Connection, *, results: object) -> None:
+    """Store how many violations each oracle found: a list of {oracle, axioms, violations, seconds}."""
+    await execute(db, _QUERIES["record_oracle_results"], {"results": Json(results)})
 
 
 async def create_organization(db: Connection, *, title: str, slug: str) -> Organization:

@@ -2,7 +2,8 @@
 --
 -- Roles belong to the cluster, not to this database: each is created only where it is absent, and the rollback
 -- leaves them, because another database may stand on them. The deployer who runs these chapters needs CREATEROLE
--- and the ownership of the database, no more; he becomes a member of the three owning roles and of nothing else.
+-- and the ownership of the database, no more; he becomes a member of the three owning roles, and of the auditor, as
+-- whom he asks the oracles.
 
 do $$
 declare
@@ -29,7 +30,7 @@ begin
 end;
 $$;
 
-grant brokerflow_owner, brokerflow_guard, brokerflow_vault to current_user;
+grant brokerflow_owner, brokerflow_guard, brokerflow_vault, brokerflow_auditor to current_user;
 
 -- With statement logging on, parameters would carry digests and contacts into the server's log. Only a superuser
 -- (or who was granted the right) may say so; the service refuses to start in production where nobody did.

@@ -1,8 +1,9 @@
-"""Every axiom has a file of tests, and every object that keeps one is named by a test."""
+"""Every axiom has a file of tests and an oracle, and every object that keeps one is named by a test."""
 
 import re
 from pathlib import Path
 
+from app import oracles
 from tests.architecture.conftest import Ask
 
 TESTS = Path(__file__).parents[1] / "schema"
@@ -12,6 +13,14 @@ def test_every_axiom_has_its_tests(ask: Ask) -> None:
     axioms = {axiom for (axiom,) in ask("select id from shared.axioms")}
     told = {f"A{int(found[1])}" for path in TESTS.glob("test_a*.py") if (found := re.match(r"test_a(\d+)_", path.name))}
     assert told == axioms
+
+
+def test_every_axiom_has_an_oracle_of_its_own(ask: Ask) -> None:
+    """Beside the one that watches over what enforces them all."""
+    axioms = {axiom for (axiom,) in ask("select id from shared.axioms")}
+    watched = [oracle.axioms for oracle in oracles.load()]
+    assert {axiom for each in watched for axiom in each} == axioms
+    assert watched.count(()) == 1
 
 
 def test_every_enforcing_object_is_named_by_a_test(ask: Ask) -> None:

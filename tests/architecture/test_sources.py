@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app"
 CHAPTERS = sorted(path for path in (ROOT / "sql" / "schema").glob("*.sql") if not path.name.endswith(".rollback.sql"))
+ORACLES = sorted((ROOT / "sql" / "oracles").glob("*.sql"))
 QUERIES = sorted((ROOT / "sql" / "queries").rglob("*.sql"))
 DOMAINS = ("shared", "apiauth", "agreement")
 MODULES = {path.relative_to(ROOT).with_suffix(""): path for path in sorted(APP.rglob("*.py"))}
@@ -22,7 +23,7 @@ SQL_TEXT |= {"app/cli.py", "app/demo/service.py"}
 CATCHES = {
     "app/errors.py", "app/database.py", "app/shared/notices.py", "app/shared/denials.py", "app/shared/axioms.py",
     "app/shared/health.py", "app/apiauth/esign_keys.py", "app/embedded.py", "app/cli.py", "app/commands/axioms.py",
-    "app/demo/service.py",
+    "app/commands/oracles.py", "app/oracles.py", "app/demo/service.py",
 }  # fmt: skip
 STATEMENT = re.compile(
     r"\s*(select|with \w+ as|insert into|update [\w.]+|delete from|merge into|truncate|call|listen|notify|create|alter|"
@@ -118,6 +119,21 @@ def test_a_domain_is_one_noun_everywhere() -> None:
 def test_nothing_imports_the_composition_but_the_command() -> None:
     importers = {name_of(path) for path in MODULES.values() if "app.main" in set(imports(path))}
     assert importers <= {"app/cli.py"}
+
+
+@pytest.mark.parametrize("oracle", ORACLES, ids=lambda path: path.stem)
+def test_an_oracle_is_one_select_that_tells_subject_and_finding(oracle: Path) -> None:
+    text = oracle.read_text()
+    told = re.match(r"-- O(\d+): [A-Z].*\.\n-- axioms: ", text)
+    assert told, "it opens with what must never be"
+    assert oracle.stem.startswith(f"o{int(told[1]):02}_")
+    assert text.isascii()
+    assert "\t" not in text
+    assert not re.search(r"[ ]+$", text, re.MULTILINE)
+    code = re.sub(r"--.*|'(?:[^']|'')*'", "", text)
+    assert code.count(";") == 1
+    assert not re.search(r"\b(insert|update|delete|merge|truncate|create|alter|drop|set_config)\b", code)
+    assert re.search(r"\border by\b[^()]*;\s*$", code), "the same finding is told alike twice"
 
 
 def test_no_text_of_sql_stands_in_python() -> None:

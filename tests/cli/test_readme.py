@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from app import oracles
 from app.settings import PREFIX, Settings
 from tests.cli.conftest import Variables, environment, run, served
 from tests.conftest import Database
@@ -100,6 +101,11 @@ where objsubid = 0 and (classoid, objoid) in (
     union all select 'pg_proc'::regclass, oid from pg_proc where proname = %(name)s
 )
 """
+
+
+def test_the_oracles_are_those_of_the_sources() -> None:
+    told = [(oracle.id, f"{oracle.never}.", " ".join(oracle.axioms) or "all") for oracle in oracles.load()]
+    assert [tuple(row) for row in table("The oracles")] == told
 
 
 def test_the_roles_are_those_that_the_schema_rests_on(database: Database) -> None:

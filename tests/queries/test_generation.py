@@ -241,7 +241,8 @@ def check_types(folder: Path, module: str) -> tuple[int, str]:
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run what scripts/generate runs."""
-    options = ["--queries", str(folder / "sql"), "--app", str(folder / "app"), *arguments]
+    folders = {"--queries": folder / "sql", "--app": folder / "app", "--oracles": folder / "oracles"}
+    options = [*(str(each) for pair in folders.items() for each in pair), *arguments]
     command = [sys.executable, "-m", "scripts.generation", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

@@ -42,7 +42,12 @@ PEOPLE = {
 @pytest.fixture(scope="session")
 def world(server: Server, template: str) -> World:
     """A database with four brokers and ten people, built by the service's own role."""
-    name = f"{PREFIX}{server.run}_world"
+    return build_world(server, template, "world")
+
+
+def build_world(server: Server, template: str, name: str) -> World:
+    """Build one more such database."""
+    name = f"{PREFIX}{server.run}_{name}"
     _create(server.admin, name, template)
     _copy_grants(server.admin, template, name)
     database = server.database(name)

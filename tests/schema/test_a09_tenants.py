@@ -17,7 +17,7 @@ TABLES = (
     f"where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in {SCHEMAS} order by 1"
 )
 # Everybody may read these, and they hold no tenant's facts.
-PUBLIC = {"shared.axioms", "agreement.transitions", "agreement.referral_transitions"}
+PUBLIC = {"shared.axioms", "shared.oracle_results", "agreement.transitions", "agreement.referral_transitions"}
 # Known to whoever is known: brokers find each other by name.
 KNOWN = {"agreement.brokers"}
 UNKNOWN = "00000000-0000-7000-8000-000000000000"
@@ -41,6 +41,9 @@ async def populate(given: Given) -> None:
         "insert into shared.idempotency_keys (user_id, key, route, request_digest, status, response) "
         "values (%s, 'k', 'r', sha256('x'), 200, '')",
         referrer.user_id,
+    )
+    await given.stage.as_auditor(
+        """select shared.record_oracle_results('[{"oracle": "O1", "axioms": [], "violations": 0, "seconds": 0}]')"""
     )
 
 

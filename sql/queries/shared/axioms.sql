@@ -1,7 +1,16 @@
 -- name: list_axioms()
--- List the axioms, in order.
+-- List the axioms, in order, each with what its oracles found when they were last asked.
 -- record: Axiom
-select a.id, a.rule from shared.axioms as a order by length(a.id), a.id;
+select a.id, a.rule, o.oracles as "oracles?", o.violations as "violations?", o.checked_at as "checked_at?"
+from shared.axioms as a
+cross join lateral (
+    select
+        array_agg(r.oracle order by length(r.oracle), r.oracle) as oracles, sum(r.violations)::bigint as violations,
+        min(r.checked_at) as checked_at
+    from shared.oracle_results as r
+    where r.axioms = '{}' or a.id = any (r.axioms)
+) as o
+order by length(a.id), a.id;
 
 -- name: list_enforcing_objects()
 -- List what enforces the axioms, as the catalog's comments tell it: objects with rule and reason.

@@ -1,0 +1,49 @@
+-- it is not stored as a digest
+alter table apiauth.sessions drop constraint sessions_stored_as_digest cascade;
+update apiauth.sessions set digest = 'tr_pat_0' where user_id = :referee;
+
+-- it is not stored as a digest
+alter table apiauth.personal_tokens drop constraint personal_tokens_stored_as_digest cascade;
+update apiauth.personal_tokens set digest = 'tr_pat_0' where id = :token;
+
+-- it is not stored as a digest
+alter table apiauth.passwords drop constraint passwords_stored_as_digest cascade;
+update apiauth.passwords set key_digest = 'secret';
+
+-- it is not stored as a digest
+alter table apiauth.esign_keys drop constraint esign_keys_stored_as_digest cascade;
+update apiauth.esign_keys set digest = 'whsec_0';
+
+-- its salt is not 16 bytes
+alter table apiauth.passwords drop constraint passwords_salt_is_16_bytes cascade;
+update apiauth.passwords set salt = '';
+
+-- another has the same digest
+alter table apiauth.sessions drop constraint sessions_digest_key cascade;
+update apiauth.sessions set digest = sha256('x');
+
+-- another has the same digest
+alter table apiauth.personal_tokens drop constraint personal_tokens_digest_key cascade;
+insert into apiauth.personal_tokens (user_id, name, digest, token_hint, scopes, expires_at)
+select user_id, name, digest, token_hint, scopes, expires_at
+from apiauth.personal_tokens;
+
+-- it has no end within 30 days
+alter table apiauth.sessions drop constraint sessions_end_within_30_days cascade;
+update apiauth.sessions set expires_at = expires_at + interval '100 days' where user_id = :referee;
+
+-- it has no end within 30 days
+alter table apiauth.sessions alter expires_at drop not null;
+update apiauth.sessions set expires_at = null where user_id = :referee;
+
+-- it has no end within a year
+alter table apiauth.personal_tokens drop constraint personal_tokens_end_within_a_year cascade;
+update apiauth.personal_tokens set expires_at = 'infinity' where id = :token;
+
+-- it acted after it had ended
+update apiauth.sessions
+set created_at = now() - interval '3 days', expires_at = now() - interval '1 day'
+where user_id = :referee;
+
+-- it acted after it had ended
+update apiauth.personal_tokens set revoked_at = now() - interval '1 hour' where id = :token;
