@@ -15,11 +15,16 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from app import migrations
 from app.embedded import DEPLOYER, RUNTIME, Embedded, prepare_roles
+
+# Machines are shared: how long an example takes says nothing about the code.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 IMAGE = "postgres:18"
 PREFIX = "brokerflow_test_"

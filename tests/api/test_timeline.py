@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.verify import FORMAT, Link, Proof, genesis_of, verify
@@ -264,7 +264,7 @@ def test_every_flipped_bit_of_an_export_is_found() -> None:
             assert not verify(bytes(altered)).is_intact, (place, bit)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(data=st.data())
 def test_whatever_is_cut_inserted_or_replaced_is_found(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(WHOLE)))
@@ -274,7 +274,7 @@ def test_whatever_is_cut_inserted_or_replaced_is_found(data: st.DataObject) -> N
 
 
 @given(payloads=st.lists(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_chain_that_is_whole_verifies(payloads: list[Any]) -> None:
     assert verify(msgspec.json.encode(chain(*payloads))).is_intact
 

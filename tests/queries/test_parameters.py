@@ -1,7 +1,7 @@
 """`:name` becomes `$n` where PostgreSQL would read a parameter, and nowhere else."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.queries import number
@@ -47,7 +47,6 @@ opaque = st.one_of(
 named = st.sampled_from(["a", "b", "c_1"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(opaque, named.map(lambda name: (name,)))))
 def test_literals_identifiers_and_comments_are_never_rewritten(pieces: list[str | tuple[str]]) -> None:
     names = list(dict.fromkeys(piece[0] for piece in pieces if isinstance(piece, tuple)))
