@@ -24,7 +24,7 @@ T = TypeVar("T")
 # A client hears of a lost database within two seconds, so nothing here waits longer.
 STATEMENT_TIMEOUT = 1.5  # seconds; PostgreSQL gives the statement up
 LOCK_TIMEOUT = 1.0
-PATIENCE = 0.8  # seconds to wait for a connection while no transaction succeeds
+PATIENCE = 0.8  # seconds to wait for a connection while the server answers nobody
 # Seconds of a server's silence after which its connection counts as dead, whatever the kernel says of it.
 SILENT_ENTRANCE = 1.0
 SILENCE = 1.8
@@ -89,7 +89,7 @@ class Database:
             reconnect_timeout=PATIENCE,  # then give up, so that the next request tries at once
         )
         self._notices = Notices(url, _parameters("brokerflow notices"))
-        self._last_success = 0.0
+        self._last_answer = 0.0
 
     async def open(self) -> None:
         """Start connecting, without waiting for it: the service starts while PostgreSQL is down."""
@@ -124,11 +124,11 @@ class Database:
     async def transaction(self, credential: Credential | None) -> AsyncIterator[Transaction]:
         """Enter, yield the transaction, commit; any exception rolls back."""
         connection = await self._entered(credential)
+        self._last_answer = time.monotonic()
         guard = _guarded(connection, SILENCE)
         try:
             yield Transaction(connection)
             await connection.commit()
-            self._last_success = time.monotonic()
         except BaseException:
             await _roll_back(connection)
             raise
@@ -171,12 +171,12 @@ class Database:
                 guard.cancel()
 
     async def _checked_out(self) -> AsyncConnection[tuple[Any, ...]]:
-        """Wait for a connection: briefly when nothing succeeds, longer while the pool is merely busy."""
+        """Wait for a connection: briefly when the server answers nobody, longer while the pool is merely busy."""
         while True:
             try:
                 return await self._pool.getconn()
             except PoolTimeout as error:
-                if time.monotonic() - self._last_success > PATIENCE:
+                if time.monotonic() - self._last_answer > PATIENCE:
                     raise DatabaseUnavailable from error
 
 

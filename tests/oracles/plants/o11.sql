@@ -1,6 +1,7 @@
 -- the key has more than one response
 alter table shared.idempotency_keys drop constraint idempotency_keys_once_an_actor cascade;
-insert into shared.idempotency_keys select * from shared.idempotency_keys;
+insert into shared.idempotency_keys (user_id, key, route, request_digest, status, response)
+select user_id, key, route, request_digest, status, response from shared.idempotency_keys;
 
 -- the response is bound to no request
 alter table shared.idempotency_keys drop constraint idempotency_keys_digest_is_sha256 cascade;
