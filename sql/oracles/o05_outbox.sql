@@ -1,23 +1,34 @@
 -- O5: An event has no message, or two, or another's; or a state was written that nothing tells of.
 -- axioms: A5
 --
--- A message is its event's text: hashed behind the hash before, it yields the event's own hash.
-with messages as (
-    select
-        coalesce(e.agreement_id::text, o.payload ->> 'agreement_id', 'unknown') as agreement_id,
-        coalesce(e.seq::text, o.payload ->> 'seq') as seq, case
-            when o.id is null then 'the event left no message'
-            when e.id is null then 'the message tells of no event'
-            when e.hash <> sha256(e.previous_hash || convert_to(o.payload::text, 'UTF8')) then 'the message is not its event''s'
-        end as finding
+-- A message is its event's text: hashed behind the hash before, it yields the event's own hash. Each question is a
+-- join of its own, so that only the one about texts carries them.
+with messages as not materialized (
+    select o.event_id, o.payload
+    from shared.outbox as o
+    where o.topic = 'agreement.timeline'
+),
+missing as (
+    select e.agreement_id::text as agreement_id, e.seq::text as seq, 'the event left no message' as finding
     from agreement.timeline_events as e
-    full join (select * from shared.outbox where topic = 'agreement.timeline') as o on o.event_id = e.id
+    where not exists (select from messages as m where m.event_id = e.id)
+),
+strays as (
+    select m.payload ->> 'agreement_id' as agreement_id, m.payload ->> 'seq' as seq, 'the message tells of no event' as finding
+    from messages as m
+    where not exists (select from agreement.timeline_events as e where e.id = m.event_id)
+),
+altered as (
+    select e.agreement_id::text as agreement_id, e.seq::text as seq, 'the message is not its event''s' as finding
+    from agreement.timeline_events as e
+    join messages as m on m.event_id = e.id
+    where e.hash <> sha256(e.previous_hash || convert_to(m.payload::text, 'UTF8'))
 ),
 repeats as (
     select min(o.payload ->> 'agreement_id') as agreement_id, min(o.payload ->> 'seq') as seq, format('the event left %s messages', count(*)) as finding
     from shared.outbox as o
+    where o.event_id in (select r.event_id from shared.outbox as r group by r.event_id having count(*) > 1)
     group by o.event_id
-    having count(*) > 1
 ),
 versions as (
     select a.id::text as agreement_id, null::text as seq, format('it moved to version %s, and the timeline tells of %s', a.version, count(e.seq)) as finding
@@ -30,9 +41,13 @@ versions as (
     group by a.id
     having a.version <> count(e.seq)
 )
-select 'agreement/' || f.agreement_id as subject, f.finding, f.seq
+select coalesce('agreement/' || f.agreement_id, 'outbox') as subject, f.finding, f.seq
 from (
-    select * from messages where finding is not null
+    select * from missing
+    union all
+    select * from strays
+    union all
+    select * from altered
     union all
     select * from repeats
     union all

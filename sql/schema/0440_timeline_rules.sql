@@ -29,10 +29,10 @@ for each row execute function agreement.timeline_events_by_party();
 comment on trigger timeline_events_by_party on agreement.timeline_events is
     'Axiom A9: who asks is proved; nobody touches another tenant''s rows. Every event has a proved actor.';
 
--- The exact text that is hashed, and that a proof carries: RFC 3339 times, jsonb's own order of keys.
+-- The exact text that is hashed, and that a proof carries: RFC 3339 times, jsonb's own order of keys. Stable and
+-- without settings of its own, so that it is inlined where a million hashes are computed again.
 create function agreement.event_body(event agreement.timeline_events) returns text
-language sql immutable
-set search_path = ''
+language sql stable parallel safe
 as $$
     select jsonb_build_object(
         'agreement_id', event_body.event.agreement_id,
