@@ -1,4 +1,5 @@
 drop table apiauth.esign_keys;
+drop table apiauth.used_jwts;
 drop table apiauth.environment_keys;
 drop table apiauth.organization_tokens;
 drop table apiauth.personal_tokens;

@@ -132,6 +132,21 @@ comment on constraint environment_keys_stored_as_digest on apiauth.environment_k
 comment on constraint environment_keys_grace_is_bounded on apiauth.environment_keys is
     'Axiom A10: expired never authenticates. A key that was rotated ends, at most seven days later.';
 
+-- A JWT that may be used once is no row until it is; its row lives as long as it could have.
+create table apiauth.used_jwts (
+    jti uuid primary key,
+    used_by bytea not null,
+    expires_at timestamptz not null,
+    constraint used_jwts_used_by_is_16_bytes check (octet_length(used_by) = 16)
+);
+
+-- Serves their removal.
+create index used_jwts_expires_at_idx on apiauth.used_jwts (expires_at);
+
+comment on table apiauth.used_jwts is 'One-time JWTs that were used, and by which request: its transactions are one use.';
+comment on constraint used_jwts_pkey on apiauth.used_jwts is
+    'Axiom A10: no credential is replayed. Of all requests that bring a one-time JWT at once, one has the row.';
+
 create table apiauth.esign_keys (
     digest bytea primary key,
     trusted_at timestamptz not null default shared.clock(),

@@ -1,4 +1,10 @@
 drop function apiauth.enter_esign(bytea);
+drop function apiauth.use_jwt(uuid, bytea, timestamptz);
+drop function apiauth.enter_jwt(bytea, text, text[], text, bytea, bytea);
+drop function apiauth.jwt_key(uuid, bytea);
+drop function apiauth.hmac(bytea, bytea);
+drop function apiauth.from_base64url(text);
+drop function apiauth.to_base64url(bytea);
 drop function apiauth.enter_public_key(bytea, text, text[]);
 drop function apiauth.enter_secret_key(bytea, text, text[]);
 drop function apiauth.admit_key(shared.credential_kind, bytea, text, text[]);

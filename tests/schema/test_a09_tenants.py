@@ -34,7 +34,8 @@ async def populate(given: Given) -> None:
     await given.invoice(agreement)
     await given.dispute(agreement)
     referrer = given.stage.party("referrer")
-    await given.keys()
+    secret, _ = await given.keys()
+    await (await given.jwt(secret, one_time=True)).enter()
     await referrer.organization_token("agreements:read")
     await referrer.token("agreements:read")
     await referrer(
@@ -327,7 +328,8 @@ async def test_no_function_is_executable_but_those_that_were_granted(stage: Stag
         "and p.prorettype <> 'trigger'::regtype and not has_function_privilege('brokerflow_app', p.oid, 'execute')"
     )
     assert {name for name, _ in functions} >= {
-        "apiauth.seal_actor", "apiauth.seal_of", "apiauth.authenticate_message", "apiauth.admit",
+        "apiauth.seal_actor", "apiauth.seal_of", "apiauth.jwt_key", "apiauth.hmac", "apiauth.use_jwt",
+        "apiauth.authenticate_message", "apiauth.admit",
         "shared.write_audit", "shared.grant_platform_admin", "agreement.tell_shredded", "apiauth.replace_esign_keys",
     }  # fmt: skip
     for name, arguments in functions:
