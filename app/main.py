@@ -22,6 +22,7 @@ from app.shared.axioms import AxiomTable
 from app.shared.denials import record_denial
 from app.shared.pagination import provide_page
 from app.shared.requests import StrictRequest, check_request, observed
+from app.vote import routes as vote
 
 HANDLERS: list[Any] = [
     *health.handlers,
@@ -35,6 +36,7 @@ HANDLERS: list[Any] = [
     *environment_keys.handlers,
     *jwts.handlers,
     *agreement.handlers,
+    *vote.handlers,
 ]
 
 DEPENDENCIES = {

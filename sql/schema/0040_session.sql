@@ -38,6 +38,7 @@ as $$
         when 'secrets:read' then 'agent'
         when 'secrets:write' then 'admin'
         when 'tokens:write' then 'viewer'
+        when 'votes:write' then 'viewer'
     end::shared.member_role
 $$;
 
@@ -51,10 +52,10 @@ $$;
 
 comment on function shared.are_known_scopes(text[]) is 'Whether each scope exists.';
 
--- Who signed, and who read a contact, is a person; a program of an organization has none to name.
+-- Who signed, who read a contact and who votes is a person; a program of an organization has none to name.
 create function shared.is_personal(scope text) returns boolean
 language sql immutable parallel safe
-as $$ select is_personal.scope in ('agreements:write', 'contacts:read') $$;
+as $$ select is_personal.scope in ('agreements:write', 'contacts:read', 'votes:write') $$;
 
 comment on function shared.is_personal(text) is 'Whether what a scope allows records the person who did it, so that no credential without a user may bear it.';
 

@@ -208,7 +208,7 @@ def test_a_dump_holds_neither_the_token_nor_the_service_s_half(
     _, claims, signature = token.split(".")
     tables = look.execute(
         "select oid::regclass::text from pg_class where relkind = 'r' "
-        "and relnamespace::regnamespace::text in ('shared', 'apiauth', 'agreement')"
+        "and relnamespace::regnamespace::text in ('shared', 'apiauth', 'agreement', 'vote')"
     ).fetchall()
     raw = base64.urlsafe_b64decode(signature + "=").hex()
     for (table,) in tables:
