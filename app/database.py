@@ -31,7 +31,7 @@ SILENCE = 1.8
 CONNECT_TIMEOUT = 2  # seconds; libpq knows no shorter one
 ATTEMPTS = 3
 
-Kind: TypeAlias = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "esign"]
+Kind: TypeAlias = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
 
 ENTRANCES: dict[Kind, str] = {
     "session": "select apiauth.enter_session($1, $2, $3)",
@@ -39,18 +39,24 @@ ENTRANCES: dict[Kind, str] = {
     "organization_token": "select apiauth.enter_organization_token($1, $2, $3)",
     "secret_key": "select apiauth.enter_secret_key($1, $2, $3)",
     "public_key": "select apiauth.enter_public_key($1, $2, $3)",
+    "jwt": "select apiauth.enter_jwt($1, $2, $3, $4, $5, $6)",
     "esign": "select apiauth.enter_esign($1)",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What an entrance proves: the SHA-256 of a token, where its bearer wants to act, and the scopes he needs."""
+    """What an entrance proves: the SHA-256 of a token, where its bearer wants to act, and the scopes he needs.
+
+    Of a JWT it is the SHA-256 of the signature, and `proof` holds what was signed, the service's half of the key that
+    signs, and which request this is.
+    """
 
     kind: Kind
     digest: bytes = field(repr=False)
     organization: str | None = None
     scopes: tuple[str, ...] = ()
+    proof: tuple[str, bytes, bytes] | None = field(default=None, repr=False)
 
 
 class Transaction:
@@ -189,7 +195,8 @@ async def _enter(connection: AsyncConnection[tuple[Any, ...]], credential: Crede
             await connection.execute(ENTRANCES["esign"].encode(), (credential.digest,))
         case _:
             entrance = ENTRANCES[credential.kind].encode()
-            await connection.execute(entrance, (credential.digest, credential.organization, list(credential.scopes)))
+            arguments = (credential.digest, credential.organization, list(credential.scopes), *(credential.proof or ()))
+            await connection.execute(entrance, arguments)
 
 
 async def _roll_back(connection: AsyncConnection[tuple[Any, ...]]) -> None:

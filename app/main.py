@@ -9,12 +9,12 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.agreement import routes as agreement
-from app.apiauth import environment_keys, organization_tokens
+from app.apiauth import environment_keys, jwts, organization_tokens
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
 from app.database import Database
 from app.errors import answer_refusal
-from app.sealing import Sealer, Stamp
+from app.sealing import Sealer, Stamp, derive
 from app.settings import Settings
 from app.shared import catalog, health, identity, members, openapi, organizations, projects
 from app.shared.actor import provide_actor, provide_expected_version, provide_visitor
@@ -22,6 +22,7 @@ from app.shared.axioms import AxiomTable
 from app.shared.denials import record_denial
 from app.shared.pagination import provide_page
 from app.shared.requests import StrictRequest, check_request, observed
+from app.vote import routes as vote
 
 HANDLERS: list[Any] = [
     *health.handlers,
@@ -33,7 +34,9 @@ HANDLERS: list[Any] = [
     *apiauth.handlers,
     *organization_tokens.handlers,
     *environment_keys.handlers,
+    *jwts.handlers,
     *agreement.handlers,
+    *vote.handlers,
 ]
 
 DEPENDENCIES = {
@@ -76,6 +79,7 @@ def _state(settings: Settings, database: Database) -> State:
             "axioms": AxiomTable(database),
             "esign_trust": EsignTrust(database, settings.esign_keys),
             "production": settings.is_production,
+            "jwt_half": derive(settings.master_key, "JWTs"),
             "answers": Sealer(settings.master_key, "stored answers"),
             "cursors": Stamp(settings.master_key, "cursors"),
             "requests": Stamp(settings.master_key, "requests"),

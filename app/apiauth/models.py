@@ -59,7 +59,8 @@ class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         list[str],
         Meta(
             description="What it may do: agreements:read, agreements:write, contacts:read, organizations:write, "
-            "tokens:write; unless said, the first two. A token mints none that it lacks.",
+            "secrets:read, secrets:write, tokens:write, votes:write; unless said, the first two. A token mints none "
+            "that it lacks.",
             examples=[["agreements:read"]],
         ),
     ] = msgspec.field(default_factory=lambda: [*DEFAULT_SCOPES])

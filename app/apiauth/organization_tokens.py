@@ -30,7 +30,8 @@ class NewOrganizationToken(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
         list[str],
         Meta(
             description="What it may do: agreements:read, organizations:write, secrets:read, secrets:write. "
-            "What records a person takes a person, so agreements:write and contacts:read are not among them.",
+            "What records a person takes a person, so agreements:write, contacts:read and votes:write are not among "
+            "them.",
             examples=[["agreements:read"]],
         ),
     ]

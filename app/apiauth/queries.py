@@ -25,6 +25,14 @@ class Environment(Struct, frozen=True):
     created_at: datetime
 
 
+class MintedJwt(Struct, frozen=True):
+    """A row of mint_jwt."""
+
+    token: str
+    jti: UUID
+    expires_at: datetime
+
+
 class OrganizationToken(Struct, frozen=True):
     """A row of create_organization_token and 1 more."""
 
@@ -132,6 +140,18 @@ async def issue_environment_keys(
 async def trust_esign_keys(db: Connection, *, digests: list[bytes]) -> None:
     """Introduce the service's webhook secrets: the first ever, or beside one that is trusted."""
     await execute(db, _QUERIES["trust_esign_keys"], {"digests": digests})
+
+
+async def mint_jwt(
+    db: Connection, *, environment_id: UUID, scopes: list[str], lifetime: timedelta, one_time: bool, half: bytes
+) -> MintedJwt:
+    """Mint a JWT of the environment whose secret key asks."""
+    return await one(
+        db,
+        _QUERIES["mint_jwt"],
+        MintedJwt,
+        {"environment_id": environment_id, "scopes": scopes, "lifetime": lifetime, "one_time": one_time, "half": half},
+    )
 
 
 async def create_organization_token(

@@ -1,5 +1,9 @@
 """From the headers of a request to the credential that PostgreSQL will be shown."""
 
+import base64
+import hashlib
+import os
+import re
 from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,10 +22,14 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SESSION: tuple[Kind, ...] = ("session",)
 PERSON: tuple[Kind, ...] = (*SESSION, "personal_token")
 ORGANIZATION: tuple[Kind, ...] = (*PERSON, "organization_token")
-PROGRAM: tuple[Kind, ...] = (*ORGANIZATION, "secret_key")
+PROGRAM: tuple[Kind, ...] = (*ORGANIZATION, "secret_key", "jwt")
+SECRET_KEY: tuple[Kind, ...] = ("secret_key",)
 ANY: tuple[Kind, ...] = (*PROGRAM, "public_key")
 
 MAX_ORGANIZATION = 255
+MAX_JWT = 4096
+
+_SIGNATURE = re.compile(r"[0-9A-Za-z_-]{43}")
 
 
 class Taken(NamedTuple):
@@ -62,7 +70,7 @@ def credential_of(request: Request[Any, Any, Any], *, production: bool) -> Crede
     if organization is not None and not 1 <= len(organization) <= MAX_ORGANIZATION:
         raise Refusal(MALFORMED, "X-Organization is the slug of an organization.")
     if (authorization := request.headers.get("authorization")) is not None:
-        return _bearer(authorization, organization)
+        return _bearer(authorization, organization, request.app.state.jwt_half)
     if (cookie := request.cookies.get(cookie_name(production=production))) is not None:
         if request.method not in SAFE_METHODS:
             _require_same_origin(request, production=production)
@@ -88,13 +96,25 @@ def session_cookie(token: str, *, max_age: int, production: bool) -> Cookie:
     )
 
 
-def _bearer(authorization: str, organization: str | None) -> Credential:
+def _bearer(authorization: str, organization: str | None, jwt_half: bytes) -> Credential:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Refusal(UNAUTHENTICATED)
+    if token.count(".") == 2:
+        return _jwt(token.strip(), organization, jwt_half)
     if (prefix := tokens.prefix_of(token.strip())) is None:
         raise Refusal(UNAUTHENTICATED)
     return Credential(_kind_of(prefix), tokens.digest(token.strip()), organization)
+
+
+def _jwt(token: str, organization: str | None, half: bytes) -> Credential:
+    """Take a JWT apart, and judge nothing of it but its length and that its signature is 32 bytes, written one way."""
+    signed, _, encoded = token.rpartition(".")
+    signature = base64.urlsafe_b64decode(f"{encoded}=") if _SIGNATURE.fullmatch(encoded) else b""
+    if len(token) > MAX_JWT or base64.urlsafe_b64encode(signature).decode() != f"{encoded}=":
+        raise Refusal(UNAUTHENTICATED)
+    proof = (signed, half, os.urandom(16))
+    return Credential("jwt", hashlib.sha256(signature).digest(), organization, proof=proof)
 
 
 def _kind_of(prefix: Prefix) -> Kind:

@@ -93,6 +93,7 @@ _BEARERS: dict[str, tuple[str, str]] = {
     "personal_token": ("tr_pat_…", "A program of a user."),
     "organization_token": ("tr_oat_…", "A program of an organization; never a user."),
     "secret_key": ("tr_dev_… tr_stg_… tr_prev_… tr_prod_…", "A program in an environment; never a user."),
+    "jwt": ("JWT", "Minted by a secret key for less and for a while; perhaps for one request."),
     "public_key": (
         "pk_dev_… pk_stg_… pk_prev_…",
         "Anybody who saw it. It bears no scope and is refused in PRODUCTION.",

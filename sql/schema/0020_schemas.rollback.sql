@@ -1,3 +1,4 @@
+drop schema vote;
 drop schema agreement;
 drop schema apiauth;
 drop schema shared;

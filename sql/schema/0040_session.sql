@@ -38,6 +38,7 @@ as $$
         when 'secrets:read' then 'agent'
         when 'secrets:write' then 'admin'
         when 'tokens:write' then 'viewer'
+        when 'votes:write' then 'viewer'
     end::shared.member_role
 $$;
 
@@ -51,10 +52,10 @@ $$;
 
 comment on function shared.are_known_scopes(text[]) is 'Whether each scope exists.';
 
--- Who signed, and who read a contact, is a person; a program of an organization has none to name.
+-- Who signed, who read a contact and who votes is a person; a program of an organization has none to name.
 create function shared.is_personal(scope text) returns boolean
 language sql immutable parallel safe
-as $$ select is_personal.scope in ('agreements:write', 'contacts:read') $$;
+as $$ select is_personal.scope in ('agreements:write', 'contacts:read', 'votes:write') $$;
 
 comment on function shared.is_personal(text) is 'Whether what a scope allows records the person who did it, so that no credential without a user may bear it.';
 
@@ -84,17 +85,17 @@ comment on table apiauth.seal_keys is 'Axiom A9: who asks is proved to the datab
 
 alter table apiauth.seal_keys enable row level security;
 
+-- As bits, because bytes have no xor; bit_send puts four bytes of length before them.
 create function apiauth.xor_block(key bytea, pad integer) returns bytea
 language sql immutable parallel safe
 as $$
-    select decode(
-        string_agg(
-            lpad(to_hex(case when i < octet_length(xor_block.key) then get_byte(xor_block.key, i) else 0 end # xor_block.pad), 2, '0'),
-            '' order by i
-        ),
-        'hex'
+    select substring(
+        bit_send(
+            ('x' || rpad(encode(xor_block.key, 'hex'), 128, '0'))::bit(512)
+            # ('x' || repeat(lpad(to_hex(xor_block.pad), 2, '0'), 64))::bit(512)
+        )
+        from 5
     )
-    from generate_series(0, 63) as i
 $$;
 
 comment on function apiauth.xor_block(bytea, integer) is 'A key of at most 64 bytes as a padded block of RFC 2104.';

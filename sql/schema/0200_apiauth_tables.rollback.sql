@@ -1,7 +1,8 @@
 drop table apiauth.esign_keys;
+drop table apiauth.used_jwts;
 drop table apiauth.environment_keys;
 drop table apiauth.organization_tokens;
 drop table apiauth.personal_tokens;
 drop table apiauth.sessions;
-drop table apiauth.decoy_keys;
+drop table apiauth.root_keys;
 drop table apiauth.passwords;

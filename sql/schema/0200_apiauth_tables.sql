@@ -17,16 +17,17 @@ comment on table apiauth.passwords is 'The service stretches a password with arg
 comment on constraint passwords_stored_as_digest on apiauth.passwords is
     'Axiom A10: no credential at rest can be replayed. A password is stored as the digest of its argon2id key.';
 
--- One key, from which the salt of an address without an account is derived: always the same, like a real one.
-create table apiauth.decoy_keys (
+-- One key for good, from which others are derived, each for a purpose of its own: the salt of an address without an
+-- account, which is always the same like a real one, and this database's half of the keys that sign JWTs.
+create table apiauth.root_keys (
     id smallint primary key default 1,
     key bytea not null,
-    constraint decoy_keys_only_one check (id = 1)
+    constraint root_keys_only_one check (id = 1)
 );
 
-comment on table apiauth.decoy_keys is 'Makes salts for addresses that have no account, so that asking for one tells nothing.';
+comment on table apiauth.root_keys is 'The key from which others are derived. Alone it opens nothing.';
 
-insert into apiauth.decoy_keys (key) values (apiauth.random_key());
+insert into apiauth.root_keys (key) values (apiauth.random_key());
 
 create table apiauth.sessions (
     id uuid primary key default shared.uuidv7(),
@@ -142,6 +143,21 @@ comment on constraint environment_keys_stored_as_digest on apiauth.environment_k
     'Axiom A10: no credential at rest can be replayed. A key is stored as the digest of its digest.';
 comment on constraint environment_keys_grace_is_bounded on apiauth.environment_keys is
     'Axiom A10: expired never authenticates. A key that was rotated ends, at most seven days later.';
+
+-- A JWT that may be used once is no row until it is; its row lives as long as it could have.
+create table apiauth.used_jwts (
+    jti uuid primary key,
+    used_by bytea not null,
+    expires_at timestamptz not null,
+    constraint used_jwts_used_by_is_16_bytes check (octet_length(used_by) = 16)
+);
+
+-- Serves their removal.
+create index used_jwts_expires_at_idx on apiauth.used_jwts (expires_at);
+
+comment on table apiauth.used_jwts is 'One-time JWTs that were used, and by which request: its transactions are one use.';
+comment on constraint used_jwts_pkey on apiauth.used_jwts is
+    'Axiom A10: no credential is replayed. Of all requests that bring a one-time JWT at once, one has the row.';
 
 create table apiauth.esign_keys (
     digest bytea primary key,

@@ -1,4 +1,10 @@
 drop function apiauth.enter_esign(bytea);
+drop function apiauth.use_jwt(uuid, bytea, timestamptz);
+drop function apiauth.enter_jwt(bytea, text, text[], text, bytea, bytea);
+drop function apiauth.jwt_key(uuid, bytea);
+drop function apiauth.hmac(bytea, bytea);
+drop function apiauth.from_base64url(text);
+drop function apiauth.to_base64url(bytea);
 drop function apiauth.enter_public_key(bytea, text, text[]);
 drop function apiauth.enter_secret_key(bytea, text, text[]);
 drop function apiauth.admit_key(shared.credential_kind, bytea, text, text[]);
@@ -10,3 +16,4 @@ drop function apiauth.admit_program(shared.credential_kind, uuid, uuid, uuid, te
 drop function apiauth.admit(shared.credential_kind, uuid, uuid, text[], text, text[]);
 drop function apiauth.seal_actor(shared.credential_kind, uuid, uuid, uuid, uuid, shared.member_role, text[], boolean, text[]);
 drop function apiauth.refuse_credential();
+drop function apiauth.derived(text);

@@ -5,6 +5,15 @@
 
 set local role brokerflow_guard;
 
+create function apiauth.derived(purpose text) returns bytea
+language sql stable
+set search_path = ''
+as $$
+    select sha256(k.key || sha256(convert_to(derived.purpose, 'UTF8'))) from apiauth.root_keys as k
+$$;
+
+comment on function apiauth.derived(text) is 'A key of 32 bytes for a purpose, always the same. Granted to nobody.';
+
 create function apiauth.refuse_credential() returns void
 language sql volatile
 set search_path = ''
@@ -251,6 +260,115 @@ as $$ select apiauth.admit_key('public_key', enter_public_key.digest, enter_publ
 comment on function apiauth.enter_public_key(bytea, text, text[]) is
     'Axiom A9: who asks is proved. Takes the SHA-256 of an environment''s public key, which proves too little for PRODUCTION and bears no scope.';
 
+create function apiauth.to_base64url(bytes bytea) returns text
+language sql immutable parallel safe
+as $$ select translate(encode(to_base64url.bytes, 'base64'), '+/=' || chr(10), '-_') $$;
+
+comment on function apiauth.to_base64url(bytea) is 'RFC 4648 without padding. PostgreSQL breaks its lines, which goes too.';
+
+create function apiauth.from_base64url(text text) returns bytea
+language sql immutable parallel safe
+as $$
+    select decode(rpad(translate(from_base64url.text, '-_', '+/'), (length(from_base64url.text) + 3) / 4 * 4, '='), 'base64')
+$$;
+
+comment on function apiauth.from_base64url(text) is 'The inverse, for what holds the alphabet only.';
+
+create function apiauth.hmac(key bytea, message bytea) returns bytea
+language sql immutable parallel safe
+set search_path = ''
+as $$
+    select sha256(apiauth.xor_block(hmac.key, 92) || sha256(apiauth.xor_block(hmac.key, 54) || hmac.message))   -- 0x5c, 0x36
+$$;
+
+comment on function apiauth.hmac(bytea, bytea) is 'HMAC-SHA256 by RFC 2104 under a key of at most 64 bytes.';
+
+-- To verify a MAC is to be able to make one, so a key that lay here whole would turn a dump into credentials. It has two
+-- halves. This one comes from the root key and says which secret key minted; the service derives the other from its
+-- master key, which no database holds, and hands it over with each request. A dump without the master key forges
+-- nothing, and so does the service's role without this function, which is granted to nobody. What it costs: who has
+-- both the dump and the master key can mint, and a new master key ends every JWT.
+create function apiauth.jwt_key(kid uuid, half bytea) returns bytea
+language sql stable
+set search_path = ''
+as $$ select sha256(apiauth.derived('jwt ' || jwt_key.kid) || jwt_key.half) where octet_length(jwt_key.half) = 32 $$;
+
+comment on function apiauth.jwt_key(uuid, bytea) is
+    'Axiom A10: no credential at rest can be replayed. The key of the JWTs of a secret key, half of which is not in this database.';
+
+-- The header is compared whole, not interpreted: there is one, so that "alg", "jwk" or "crit" have nobody to persuade.
+-- The claims are read only after the MAC has shown that they were written here. The service sends the digest of the
+-- signature, since signing input and signature together would be the credential.
+-- A use is recorded in the request's own transaction: who was refused and left nothing behind has not used it up. A
+-- refusal that is recorded is a use, and all transactions of a request are one.
+create function apiauth.enter_jwt(
+    digest bytea, organization text, needed text[], signing_input text, half bytea, used_by bytea
+) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_header text;
+    v_key apiauth.environment_keys;
+    v_claims jsonb;
+    v_scopes text[];
+    v_now timestamptz := shared.clock();
+begin
+    if (enter_jwt.signing_input ~ '^[0-9A-Za-z_-]{96}[.][0-9A-Za-z_-]+$' and length(enter_jwt.signing_input) <= 4096) is not true then
+        perform apiauth.refuse_credential();
+    end if;
+    v_header := encode(apiauth.from_base64url(left(enter_jwt.signing_input, 96)), 'escape');
+    if v_header !~ '^[{]"alg":"HS256","kid":"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}","typ":"JWT"[}]$' then
+        perform apiauth.refuse_credential();
+    end if;
+    select * into v_key
+    from apiauth.environment_keys as k
+    where k.id = substr(v_header, 23, 36)::uuid and k.kind = 'secret_key' and coalesce(k.expires_at > v_now, true);
+    if (enter_jwt.digest = sha256(apiauth.hmac(apiauth.jwt_key(v_key.id, enter_jwt.half), convert_to(enter_jwt.signing_input, 'UTF8')))) is not true then
+        perform apiauth.refuse_credential();
+    end if;
+    v_claims := convert_from(apiauth.from_base64url(substr(enter_jwt.signing_input, 98)), 'UTF8')::jsonb;
+    v_scopes := array(select jsonb_array_elements_text(v_claims -> 'scopes'));
+    if (
+        v_claims ->> 'iss' = 'brokerflow' and v_claims ->> 'aud' = 'brokerflow' and v_claims ->> 'sub' = v_key.environment_id::text
+        and to_timestamp((v_claims ->> 'iat')::bigint) <= v_now and to_timestamp((v_claims ->> 'exp')::bigint) > v_now
+        and v_scopes <@ apiauth.scopes_of('secret_key')
+    ) is not true then
+        perform apiauth.refuse_credential();
+    end if;
+    if (v_claims -> 'one_time') is distinct from 'false'::jsonb then
+        perform apiauth.use_jwt((v_claims ->> 'jti')::uuid, enter_jwt.used_by, to_timestamp((v_claims ->> 'exp')::bigint));
+    end if;
+    perform apiauth.admit_program(
+        'jwt', (v_claims ->> 'jti')::uuid, v_key.organization_id, v_key.environment_id, v_scopes, enter_jwt.organization, enter_jwt.needed
+    );
+end;
+$$;
+
+comment on function apiauth.enter_jwt(bytea, text, text[], text, bytea, bytea) is
+    'Axiom A9: who asks is proved to the database. It recomputes the MAC of a JWT itself; the actor is the environment whose live secret key minted it.';
+
+-- Whoever comes second waits for the first to commit. A few rows that are past their time make room.
+create function apiauth.use_jwt(jti uuid, used_by bytea, expires_at timestamptz) returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+    insert into apiauth.used_jwts (jti, used_by, expires_at)
+    values (use_jwt.jti, use_jwt.used_by, use_jwt.expires_at)
+    on conflict on constraint used_jwts_pkey do nothing;
+    if not exists (select from apiauth.used_jwts as u where u.jti = use_jwt.jti and u.used_by = use_jwt.used_by) then
+        perform apiauth.refuse_credential();
+    end if;
+    delete from apiauth.used_jwts as u
+    where u.jti in (
+        select p.jti from apiauth.used_jwts as p where p.expires_at < shared.clock() order by p.expires_at limit 10 for update skip locked
+    );
+end;
+$$;
+
+comment on function apiauth.use_jwt(uuid, bytea, timestamptz) is 'Uses a one-time JWT up, or refuses. Granted to nobody: the entrance calls it.';
+
 create function apiauth.enter_esign(digest bytea) returns void
 language plpgsql volatile security definer
 set search_path = ''
@@ -271,10 +389,12 @@ comment on function apiauth.enter_esign(bytea) is
 revoke execute on function
     apiauth.enter_session(bytea, text, text[]), apiauth.enter_token(bytea, text, text[]),
     apiauth.enter_organization_token(bytea, text, text[]), apiauth.enter_secret_key(bytea, text, text[]),
-    apiauth.enter_public_key(bytea, text, text[]), apiauth.enter_esign(bytea)
+    apiauth.enter_public_key(bytea, text, text[]), apiauth.enter_jwt(bytea, text, text[], text, bytea, bytea),
+    apiauth.enter_esign(bytea)
 from public;
 grant execute on function
     apiauth.enter_session(bytea, text, text[]), apiauth.enter_token(bytea, text, text[]),
     apiauth.enter_organization_token(bytea, text, text[]), apiauth.enter_secret_key(bytea, text, text[]),
-    apiauth.enter_public_key(bytea, text, text[]), apiauth.enter_esign(bytea)
+    apiauth.enter_public_key(bytea, text, text[]), apiauth.enter_jwt(bytea, text, text[], text, bytea, bytea),
+    apiauth.enter_esign(bytea)
 to brokerflow_app;

@@ -16,10 +16,7 @@ as $$
             join apiauth.passwords as p on p.user_id = u.id
             where lower(normalize(u.email, nfkc)) = lower(normalize(password_salt.email, nfkc))
         ),
-        (
-            select substring(sha256(k.key || sha256(convert_to(lower(normalize(password_salt.email, nfkc)), 'UTF8'))) from 1 for 16)
-            from apiauth.decoy_keys as k
-        )
+        substring(apiauth.derived('salt ' || lower(normalize(password_salt.email, nfkc))) from 1 for 16)
     )
 $$;
 
@@ -299,6 +296,51 @@ $$;
 comment on function apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text) is
     'Creates an environment together with its first keys.';
 
+create domain apiauth.jwt_lifetime as interval
+    constraint jwts_end_within_30_days check (value between '1 second' and '30 days');
+
+comment on constraint jwts_end_within_30_days on domain apiauth.jwt_lifetime is 'A JWT has an end, at most 30 days ahead.';
+
+create function apiauth.mint_jwt(environment_id uuid, scopes text[], lifetime apiauth.jwt_lifetime, one_time boolean, half bytea)
+returns table (token text, jti uuid, expires_at timestamptz)
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+    v_jti uuid := shared.uuidv7();
+    v_issued bigint := floor(extract(epoch from shared.clock()));
+    v_expires bigint := v_issued + floor(extract(epoch from mint_jwt.lifetime));
+    v_signed text;
+begin
+    if v_actor.kind is distinct from 'secret_key' or v_actor.environment_id is distinct from mint_jwt.environment_id then
+        perform shared.refuse('not_found', 'there is no such environment, or the credential is not its secret key', 'no_data_found');
+    end if;
+    if not (array['tokens:write'] || mint_jwt.scopes) <@ v_actor.scopes then
+        perform shared.refuse('credential_scope', 'a key mints no scope that it lacks', 'insufficient_privilege');
+    end if;
+    -- Written out, since the entrance compares it byte by byte.
+    v_signed := apiauth.to_base64url(convert_to(format('{"alg":"HS256","kid":"%s","typ":"JWT"}', v_actor.credential_id), 'UTF8')) || '.'
+        || apiauth.to_base64url(convert_to(
+            jsonb_build_object(
+                'iss', 'brokerflow', 'aud', 'brokerflow', 'sub', mint_jwt.environment_id, 'jti', v_jti, 'iat', v_issued,
+                'exp', v_expires, 'scopes', mint_jwt.scopes, 'one_time', mint_jwt.one_time
+            )::text,
+            'UTF8'
+        ));
+    perform shared.write_audit(
+        'jwt.mint', 'environment/' || mint_jwt.environment_id,
+        detail => jsonb_build_object('jti', v_jti, 'scopes', mint_jwt.scopes, 'one_time', mint_jwt.one_time)
+    );
+    return query select
+        v_signed || '.' || apiauth.to_base64url(apiauth.hmac(apiauth.jwt_key(v_actor.credential_id, mint_jwt.half), convert_to(v_signed, 'UTF8'))),
+        v_jti, to_timestamp(v_expires);
+end;
+$$;
+
+comment on function apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea) is
+    'Axiom A10: expired never authenticates. A JWT of the environment whose secret key asks, with no scope that the key lacks; it ends with that key at the latest.';
+
 -- The first secrets are trusted on first use, when the service first starts; after that only a holder of a trusted
 -- one introduces others, which is how secrets rotate. So a stranger who reaches this function gains nothing.
 create function apiauth.trust_esign_keys(digests bytea[]) returns void
@@ -350,7 +392,7 @@ revoke execute on function
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
     apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),
     apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text),
-    apiauth.trust_esign_keys(bytea[])
+    apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea), apiauth.trust_esign_keys(bytea[])
 from public;
 grant execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
@@ -360,5 +402,5 @@ grant execute on function
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
     apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),
     apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text),
-    apiauth.trust_esign_keys(bytea[])
+    apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea), apiauth.trust_esign_keys(bytea[])
 to brokerflow_app;

@@ -1,5 +1,5 @@
 -- What the oracles need beyond the auditor's eyes: contacts and credentials by description, and a place for results.
--- depends: 0480_agreement_access
+-- depends: 0610_vote_access
 
 set local role brokerflow_vault;
 
@@ -45,6 +45,20 @@ as $$
             when t.expires_at is null or t.expires_at > t.created_at + interval '365 days' then 'it has no end within a year'
         end
     from apiauth.personal_tokens as t
+    union all
+    select 'organization_token', t.id, null, t.created_at, t.expires_at, t.revoked_at,
+        case
+            when octet_length(t.digest) is distinct from 32 then 'it is not stored as a digest'
+            when count(*) over (partition by t.digest) > 1 then 'another has the same digest'
+        end
+    from apiauth.organization_tokens as t
+    union all
+    select k.kind::text, k.id, null, k.created_at, k.expires_at, null,
+        case
+            when octet_length(k.digest) is distinct from 32 then 'it is not stored as a digest'
+            when count(*) over (partition by k.digest) > 1 then 'another has the same digest'
+        end
+    from apiauth.environment_keys as k
     union all
     select 'password', null, p.user_id, p.changed_at, null, null,
         case

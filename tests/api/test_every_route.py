@@ -19,8 +19,8 @@ from app.shared.credentials import Taken, taken_by
 from tests.api.conftest import Caller, Json, Look, bearer, created, log_in
 
 SCOPES = {"agreements:read", "agreements:write", "contacts:read", "organizations:write", "secrets:read",
-          "secrets:write", "tokens:write"}  # fmt: skip
-IMPERSONAL = SCOPES - {"agreements:write", "contacts:read"}
+          "secrets:write", "tokens:write", "votes:write"}  # fmt: skip
+IMPERSONAL = SCOPES - {"agreements:write", "contacts:read", "votes:write"}
 # A secret key's are fixed; a public key has none.
 OF_SECRET_KEYS = {"agreements:read", "secrets:read", "secrets:write", "tokens:write"}
 
@@ -131,6 +131,11 @@ class Organization:
         body = {"slug": "e", "type": type_}
         return created(self.owner.post(f"/api/projects/{project['id']}/environments", json=body))
 
+    def jwt(self, environment: Json, scopes: set[str], **body: object) -> str:
+        """Make a JWT with an environment's secret key."""
+        path, headers = f"/api/environments/{environment['id']}/jwt", bearer(environment["secret_key"])
+        return str(created(self.owner.post(path, json={"scopes": sorted(scopes)} | body, headers=headers))["token"])
+
 
 def live(organization: Organization) -> Iterator[Held]:
     """Yield credentials of every kind, with all scopes and with as good as none."""
@@ -142,6 +147,8 @@ def live(organization: Organization) -> Iterator[Held]:
     staging, production = organization.environment("STAGING"), organization.environment("PRODUCTION")
     for environment in (staging, production):
         yield Held(f"secret {environment['type']}", "secret_key", environment["secret_key"], OF_SECRET_KEYS)
+    for scopes in (OF_SECRET_KEYS, {"secrets:read"}):
+        yield Held(f"jwt {len(scopes)}", "jwt", organization.jwt(production, scopes), scopes)
     yield Held("public", "public_key", staging["public_key"], set())
     yield Held("public in production", "public_key", production["public_key"], set(), is_live=False)
 
@@ -169,6 +176,14 @@ def ended(organization: Organization, client: httpx.Client, look: Look) -> Itera
             )
             assert done.rowcount == 1
             yield Held(f"{kind}: {end}", kind, token, None, is_live=False)
+    environment = organization.environment("STAGING")
+    jwt, spent = (organization.jwt(environment, set(), one_time=one_time) for one_time in (False, True))
+    for token in (jwt, spent):
+        assert client.get("/api/whoami", headers=bearer(token)).is_success
+    yield Held("jwt: spent", "jwt", spent, None, is_live=False)
+    rotate = f"/api/environments/{environment['id']}/keys/rotate"
+    assert organization.owner.post(rotate, json={"grace_hours": 0}).is_success
+    yield Held("jwt: its key rotated", "jwt", jwt, None, is_live=False)
 
 
 @pytest.fixture

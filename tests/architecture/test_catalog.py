@@ -209,14 +209,15 @@ def test_every_refusal_names_what_refuses(ask: Ask) -> None:
     assert told - objects == QUESTIONS
 
 
-def test_the_service_writes_columns_and_deletes_memberships_only(ask: Ask) -> None:
+def test_the_service_writes_columns_and_deletes_memberships_and_votes_only(ask: Ask) -> None:
     grants = ask(
         "select c.oid::regclass::text, a.grantee::regrole::text, a.privilege_type, a.is_grantable from pg_class as c, "
         "aclexplode(c.relacl) as a where c.relnamespace::regnamespace::text = any (%(ours)s) "
         "and a.grantee <> c.relowner"
     )
     assert {(table, role, right) for table, role, right, _ in grants if right != "SELECT"} == {
-        ("shared.memberships", "brokerflow_app", "DELETE")
+        ("shared.memberships", "brokerflow_app", "DELETE"),
+        ("vote.votes", "brokerflow_app", "DELETE"),
     }
     assert not [row for row in grants if row[3]]
 
@@ -228,9 +229,9 @@ def test_what_nobody_may_write_is_granted_to_nobody(ask: Ask) -> None:
         "and not has_any_column_privilege('brokerflow_app', c.oid, 'select, insert, update, references')"
     )
     assert {name for (name,) in readable} == {
-        "apiauth.seal_keys", "apiauth.decoy_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
-        "apiauth.organization_tokens", "apiauth.environment_keys", "apiauth.esign_keys", "agreement.contacts",
-        "agreement.timeline_heads", "shared.outbox", "shared.audit_log", "shared.platform_admins",
+        "apiauth.seal_keys", "apiauth.root_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
+        "apiauth.organization_tokens", "apiauth.environment_keys", "apiauth.used_jwts", "apiauth.esign_keys",
+        "agreement.contacts", "agreement.timeline_heads", "shared.outbox", "shared.audit_log", "shared.platform_admins",
     }  # fmt: skip
 
 
@@ -276,7 +277,7 @@ def test_no_role_of_ours_is_a_member_of_another(ask: Ask) -> None:
 
 
 def test_nobody_else_connects_or_creates(ask: Ask) -> None:
-    for schema in ("shared", "apiauth", "agreement", "public"):
+    for schema in ("shared", "apiauth", "agreement", "vote", "public"):
         [[may_create]] = ask("select has_schema_privilege('brokerflow_app', %(schema)s, 'create')", schema=schema)
         assert not may_create, schema
     public = ask(

@@ -1,6 +1,7 @@
 """A stage on which actors meet the database: each enters as the service does, nothing outlives the test."""
 
 import asyncio
+import base64
 import hashlib
 import inspect
 import secrets
@@ -19,6 +20,7 @@ Test = TypeVar("Test", bound=Callable[..., Awaitable[None]])
 APP, OWNER, GUARD, VAULT = "brokerflow_app", "brokerflow_owner", "brokerflow_guard", "brokerflow_vault"
 AUDITOR = "brokerflow_auditor"
 ESIGN = hashlib.sha256(b"the signing service's secret").digest()
+HALF = hashlib.sha256(b"the service's half of the key that signs JWTs").digest()
 STATUSES = ("draft", "pending_signature", "effective", "success", "disputed", "void", "closed")
 
 KEEPERS: dict[str, list[Callable[..., Awaitable[None]]]] = {}
@@ -223,6 +225,14 @@ class Given:
         )  # fmt: skip
         return Actor(self.stage, ("enter_secret_key", secret)), Actor(self.stage, ("enter_public_key", public))
 
+    async def jwt(self, secret: Actor, *scopes: str, lifetime: str = "15 minutes", one_time: bool = False) -> Actor:
+        """Mint a JWT with a secret key."""
+        [[token]] = await secret(
+            "select token from apiauth.mint_jwt(shared.current_environment_id(), %s, %s::interval, %s, %s)",
+            list(scopes), lifetime, one_time, HALF,
+        )  # fmt: skip
+        return jwt(self.stage, token)
+
     async def match(self, referral: UUID, candidate: str = "referee", by: str = "referrer") -> UUID:
         """Invite a candidate."""
         return await _id(
@@ -337,6 +347,13 @@ class Given:
         """Return the types of an agreement's events, in order."""
         statement = "select type from agreement.timeline_events where agreement_id = %s order by seq"
         return [kind for (kind,) in await self.stage.as_owner(statement, agreement)]
+
+
+def jwt(stage: Stage, token: str, half: bytes = HALF, request: bytes | None = None) -> Actor:
+    """Return whoever brings a JWT, in a request of his own unless one is named."""
+    signed, _, signature = token.rpartition(".")
+    digest = hashlib.sha256(base64.urlsafe_b64decode(signature + "=")).digest()
+    return Actor(stage, ("enter_jwt", digest, None, [], signed, half, request or secrets.token_bytes(16)))
 
 
 async def _id(value: Awaitable[Any]) -> UUID:

@@ -11,7 +11,7 @@ from tests.schema.stage import Actor, Given, Party, Stage, keeps
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 
-SCHEMAS = "('shared', 'apiauth', 'agreement')"
+SCHEMAS = "('shared', 'apiauth', 'agreement', 'vote')"
 TABLES = (
     "select c.oid::regclass::text from pg_class as c "
     f"where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in {SCHEMAS} order by 1"
@@ -34,8 +34,10 @@ async def populate(given: Given) -> None:
     await given.invoice(agreement)
     await given.dispute(agreement)
     referrer = given.stage.party("referrer")
-    await given.keys()
+    secret, _ = await given.keys()
+    await (await given.jwt(secret, one_time=True)).enter()
     await referrer.organization_token("agreements:read")
+    await referrer("insert into vote.votes (api_identifier) values ('listings')")
     await referrer.token("agreements:read")
     await referrer(
         "insert into shared.idempotency_keys (user_id, key, route, request_digest, status, response) "
@@ -106,7 +108,7 @@ async def test_a_stranger_and_nobody_change_no_tenants_row(
         for actor in (as_stranger, as_nobody):
             for (column,) in columns:
                 assert await actor(f"update {table} set {column} = {column} where {others} returning 1") == []
-            if table == "shared.memberships":
+            if table in {"shared.memberships", "vote.votes"}:
                 assert await actor(f"delete from {table} where {others} returning 1") == []
             else:
                 async with refused(None, "42501"):
@@ -347,7 +349,8 @@ async def test_no_function_is_executable_but_those_that_were_granted(stage: Stag
         "and p.prorettype <> 'trigger'::regtype and not has_function_privilege('brokerflow_app', p.oid, 'execute')"
     )
     assert {name for name, _ in functions} >= {
-        "apiauth.seal_actor", "apiauth.seal_of", "apiauth.newest_seal_key", "apiauth.make_seal_key", "apiauth.admit",
+        "apiauth.seal_actor", "apiauth.seal_of", "apiauth.jwt_key", "apiauth.hmac", "apiauth.use_jwt",
+        "apiauth.derived", "apiauth.newest_seal_key", "apiauth.make_seal_key", "apiauth.admit",
         "shared.write_audit", "shared.grant_platform_admin", "agreement.tell_shredded", "apiauth.replace_esign_keys",
     }  # fmt: skip
     for name, arguments in functions:

@@ -211,12 +211,12 @@ async def test_a_prepared_statement_asks_anew(enter_from_outside: Outside) -> No
 
 async def test_the_keys_are_the_guards_alone(stage: Stage, refused: Refused) -> None:
     for role in ("as_referrer", "as_owner", "as_vault", "as_auditor"):
-        for table in ("seal_keys", "decoy_keys", "passwords", "sessions", "personal_tokens", "esign_keys"):
+        for table in ("seal_keys", "root_keys", "passwords", "sessions", "personal_tokens", "esign_keys"):
             async with refused(None, "42501"):
                 await getattr(stage, role)(f"select * from apiauth.{table}")
     assert len(await stage.as_guard("select * from apiauth.seal_keys")) == 1
-    async with refused("decoy_keys_only_one"):
-        await stage.as_guard("insert into apiauth.decoy_keys select 2, key from apiauth.decoy_keys")
+    async with refused("root_keys_only_one"):
+        await stage.as_guard("insert into apiauth.root_keys select 2, key from apiauth.root_keys")
 
 
 async def forged_with(stage: Stage, key: tuple[object, ...], body: str) -> str:

@@ -1,0 +1,1 @@
+"""Votes: which APIs users want."""
