@@ -372,7 +372,8 @@ def _server(app: "Litestar", announce: Callable[[], None]) -> "uvicorn.Server":
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(app.state.settings.proxies),
+            forwarded_allow_ips=app.state.settings.proxies,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=PATIENCE_WITH_REQUESTS,
         )

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     session_absolute: Seconds = 30 * 24 * 3600
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     pool_size: Annotated[int, Field(ge=2, le=200)] = 10
+    login_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 120
+    proxies: str = ""
     body_limit: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 2 * 1024 * 1024
 
     @property

@@ -66,6 +66,15 @@ class PersonalToken(Struct, frozen=True):
     last_used_at: datetime | None
 
 
+class Attempt(Struct, frozen=True):
+    """A row of take_attempt."""
+
+    is_taken: bool
+    remaining: int
+    retry_after: int
+    full_after: int
+
+
 class OpenedSession(Struct, frozen=True):
     """A row of open_session."""
 
@@ -234,6 +243,11 @@ async def revoke_personal_token(db: Connection, *, id: UUID) -> bool:
     """Revoke one of the caller's tokens; false where there is no such token."""
     result: bool = await value(db, _QUERIES["revoke_personal_token"], {"id": id})
     return result
+
+
+async def take_attempt(db: Connection, *, bucket: str, capacity: int, period: timedelta) -> Attempt:
+    """Take one of the attempts that a bucket has for a period."""
+    return await one(db, _QUERIES["take_attempt"], Attempt, {"bucket": bucket, "capacity": capacity, "period": period})
 
 
 async def open_session(

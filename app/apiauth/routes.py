@@ -8,6 +8,7 @@ from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 
 from app.apiauth import passwords, queries
+from app.apiauth.limits import limit
 from app.apiauth.models import CreatedToken, Login, NewToken, OpenedSession, Registration
 from app.apiauth.queries import PersonalToken, RegisteredUser
 from app.database import Transaction
@@ -27,8 +28,11 @@ from app.shared.tokens import Prefix
     summary="Register",
     responses={409: problem_spec(CONFLICT), 429: problem_spec(TOO_MANY_REQUESTS)},
 )
-async def register(visitor: Visitor, data: JSONBody[Registration]) -> Response[RegisteredUser]:
+async def register(
+    request: Request[Any, Any, Any], visitor: Visitor, data: JSONBody[Registration]
+) -> Response[RegisteredUser]:
     """Register a person, who has no role until an organization gives one. An email counts once, in whatever case."""
+    await limit(request, visitor, "register")
     salt = passwords.new_salt()
     key = await passwords.stretch(data.password, salt)
     return await visitor.answer(
@@ -46,6 +50,7 @@ async def register(visitor: Visitor, data: JSONBody[Registration]) -> Response[R
 async def log_in(request: Request[Any, Any, Any], visitor: Visitor, data: JSONBody[Login]) -> Response[OpenedSession]:
     """Open a session: its token is in the answer and in a cookie. A wrong password and an unknown email are one 401."""
     settings: Settings = request.app.state.settings
+    await limit(request, visitor, "login", data.email)
     salt = await visitor.run(lambda db: queries.password_salt(db, email=data.email))
     key = await passwords.stretch(data.password, salt)
     token = tokens.mint(Prefix.SESSION)

@@ -3,7 +3,7 @@
 import re
 import time
 import uuid
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -159,7 +159,7 @@ def observed(app: ASGIApp) -> ASGIApp:
         async def send_observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer["status"] = message["status"]
-                _add_headers(message, request_id)
+                _add_headers(message, request_id, scope["state"].get("headers", {}))
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -176,8 +176,10 @@ def _request_id(scope: HTTPScope) -> str:
     return given.decode() if _WELL_FORMED_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _add_headers(message: Any, request_id: str) -> None:
+def _add_headers(message: Any, request_id: str, more: Mapping[str, str]) -> None:
     headers = MutableScopeHeaders.from_message(message)
+    for name, value in more.items():
+        headers[name] = value
     headers["X-Request-Id"] = request_id
     headers["X-Content-Type-Options"] = "nosniff"
     if "cache-control" not in headers:

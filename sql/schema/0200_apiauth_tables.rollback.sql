@@ -1,4 +1,5 @@
 drop table apiauth.esign_keys;
+drop table apiauth.rate_buckets;
 drop table apiauth.used_jwts;
 drop table apiauth.environment_keys;
 drop table apiauth.organization_tokens;

@@ -159,6 +159,20 @@ comment on table apiauth.used_jwts is 'One-time JWTs that were used, and by whic
 comment on constraint used_jwts_pkey on apiauth.used_jwts is
     'Axiom A10: no credential is replayed. Of all requests that bring a one-time JWT at once, one has the row.';
 
+-- Unlogged: written at every login, and worth nothing after a crash.
+create unlogged table apiauth.rate_buckets (
+    key bytea primary key,
+    level double precision not null,
+    filled_at timestamptz not null,
+    is_taken boolean not null,
+    constraint rate_buckets_never_overdrawn check (level >= 0)
+);
+
+-- Serves their removal.
+create index rate_buckets_filled_at_idx on apiauth.rate_buckets (filled_at);
+
+comment on table apiauth.rate_buckets is 'Token buckets: how many attempts an address has left. The key is a MAC, so that no address stands here.';
+
 create table apiauth.esign_keys (
     digest bytea primary key,
     trusted_at timestamptz not null default shared.clock(),

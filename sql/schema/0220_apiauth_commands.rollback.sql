@@ -2,6 +2,7 @@ drop function apiauth.replace_esign_keys(bytea[]);
 drop function apiauth.trust_esign_keys(bytea[]);
 drop function apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea);
 drop domain apiauth.jwt_lifetime;
+drop function apiauth.take_attempt(text, integer, interval);
 drop function apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text);
 drop function apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval);
 drop function apiauth.revoke_organization_token(uuid, uuid);

@@ -296,6 +296,38 @@ $$;
 comment on function apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text) is
     'Creates an environment together with its first keys.';
 
+-- One statement, so that processes that ask at once take turns at the row and never together get more than there is.
+-- The clock is read after the wait, and runs backwards for nobody. A bucket that must be full again makes room.
+create function apiauth.take_attempt(bucket text, capacity integer, period interval)
+returns table (is_taken boolean, remaining integer, retry_after integer, full_after integer)
+language sql volatile security definer
+set search_path = ''
+as $$
+    delete from apiauth.rate_buckets as b
+    where b.key in (
+        select f.key from apiauth.rate_buckets as f
+        where f.filled_at < shared.clock() - interval '1 day' order by f.filled_at limit 2 for update skip locked
+    );
+    insert into apiauth.rate_buckets as b (key, level, filled_at, is_taken)
+    values (apiauth.derived('bucket ' || take_attempt.bucket), take_attempt.capacity - 1, shared.clock(), true)
+    on conflict (key) do update set (level, filled_at, is_taken) = (
+        select case when n.level >= 1 then n.level - 1 else n.level end, n.at, n.level >= 1
+        from (
+            select c.at, least(
+                take_attempt.capacity,
+                b.level + extract(epoch from c.at - b.filled_at) * take_attempt.capacity / extract(epoch from take_attempt.period)
+            ) as level
+            from (select greatest(shared.clock(), b.filled_at) as at) as c
+        ) as n
+    )
+    returning b.is_taken, floor(b.level)::integer,
+        ceil(greatest(0, 1 - b.level) * extract(epoch from take_attempt.period) / take_attempt.capacity)::integer,
+        ceil((take_attempt.capacity - b.level) * extract(epoch from take_attempt.period) / take_attempt.capacity)::integer
+$$;
+
+comment on function apiauth.take_attempt(text, integer, interval) is
+    'Crosses into the guard''s buckets: takes one of the attempts that a bucket has for a period, and tells in how many seconds there is one again, and all.';
+
 create domain apiauth.jwt_lifetime as interval
     constraint jwts_end_within_30_days check (value between '1 second' and '30 days');
 
@@ -392,6 +424,7 @@ revoke execute on function
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
     apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),
     apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text),
+    apiauth.take_attempt(text, integer, interval),
     apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea), apiauth.trust_esign_keys(bytea[])
 from public;
 grant execute on function
@@ -402,5 +435,6 @@ grant execute on function
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
     apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),
     apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text),
+    apiauth.take_attempt(text, integer, interval),
     apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea), apiauth.trust_esign_keys(bytea[])
 to brokerflow_app;

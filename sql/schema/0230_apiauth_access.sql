@@ -10,4 +10,5 @@ alter table apiauth.personal_tokens enable row level security;
 alter table apiauth.organization_tokens enable row level security;
 alter table apiauth.environment_keys enable row level security;
 alter table apiauth.used_jwts enable row level security;
+alter table apiauth.rate_buckets enable row level security;
 alter table apiauth.esign_keys enable row level security;

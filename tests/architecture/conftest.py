@@ -11,7 +11,7 @@ from tests.conftest import PREFIX, Server, _create
 Ask = Callable[..., list[tuple[Any, ...]]]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")  # not the package: a process may leave it and come back
 def ask(server: Server, template: str) -> Iterator[Ask]:
     """Ask a migrated database; `%(ours)s` in a question stands for our schemas."""
     name = f"{PREFIX}{server.run}_catalog"

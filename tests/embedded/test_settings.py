@@ -51,6 +51,7 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "SESSION_ABSOLUTE": "2592001",
         "LOG_LEVEL": "loud",
         "POOL_SIZE": "0",
+        "LOGIN_LIMIT": "0",
         "BODY_LIMIT": "-1",
     }.items():
         environment.setenv(f"BROKERFLOW_{name}", value)
@@ -65,6 +66,7 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "BROKERFLOW_SESSION_ABSOLUTE should be less than or equal to 2592000.",
         "BROKERFLOW_LOG_LEVEL should be 'debug', 'info', 'warning' or 'error'.",
         "BROKERFLOW_POOL_SIZE should be greater than or equal to 2.",
+        "BROKERFLOW_LOGIN_LIMIT should be greater than or equal to 1.",
         "BROKERFLOW_BODY_LIMIT should be greater than or equal to 1024.",
     ]
 

@@ -37,6 +37,7 @@ async def populate(given: Given) -> None:
     secret, _ = await given.keys()
     await (await given.jwt(secret, one_time=True)).enter()
     await referrer.organization_token("agreements:read")
+    await referrer("select apiauth.take_attempt('login', 10, interval '1 minute')")
     await referrer("insert into vote.votes (api_identifier) values ('listings')")
     await referrer.token("agreements:read")
     await referrer(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import psycopg
 import pytest
 
 from tests.schema.conftest import Refused
@@ -62,8 +63,10 @@ async def test_only_persons_vote_and_only_with_the_scope(
     for actor in (*await given.keys(), await as_referrer.organization_token("agreements:read")):
         async with refused("actor_is_person", "42501"):
             await actor(VOTE, "listings")
-        async with refused("actor_is_person", "42501"):
-            await actor("delete from vote.votes")
+        # Which clause of the policy is asked first is the planner's to say.
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            async with given.stage.connection.transaction():
+                await actor("delete from vote.votes")
         assert await actor(TALLY) == [("listings", 1)]
     async with refused(None, "42501"):
         await as_nobody(VOTE, "listings")

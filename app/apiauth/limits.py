@@ -1,0 +1,55 @@
+"""Limits attempts to log in and register, by the address they come from; counted in PostgreSQL, for all processes."""
+
+from datetime import timedelta
+from functools import partial
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from litestar import Request
+
+from app.apiauth import queries
+from app.apiauth.queries import Attempt
+from app.database import Transaction
+from app.errors import TOO_MANY_REQUESTS, Refusal
+from app.shared.actor import Caller
+
+PERIOD = timedelta(minutes=1)
+# Of one address's attempts, those for one account. Not of all addresses: that would let anybody lock others out.
+ACCOUNT_SHARE = 6
+
+
+async def limit(request: Request[Any, Any, Any], visitor: Caller, act: str, account: str | None = None) -> None:
+    """Take one attempt of the caller's address, and of his for that account; raises Refusal (429) where none is left.
+
+    It commits at once, so that an attempt counts whatever becomes of it. The answer tells how many are left.
+    """
+    capacity: int = request.app.state.settings.login_limit
+    address = _network(request.client.host if request.client else "")
+    buckets = {f"{act} {address}": capacity}
+    if account is not None:
+        buckets[f"{act} {address} {account.casefold()}"] = max(1, capacity // ACCOUNT_SHARE)
+    for bucket, size in buckets.items():
+        attempt = await visitor.run(partial(_take, bucket=bucket, size=size))
+        request.scope["state"]["headers"] = {
+            "RateLimit-Limit": str(size),
+            "RateLimit-Remaining": str(attempt.remaining),
+            "RateLimit-Reset": str(attempt.full_after),
+        }
+        if not attempt.is_taken:
+            kind = TOO_MANY_REQUESTS._replace(retry_after=max(1, attempt.retry_after))
+            raise Refusal(kind, "Too many attempts from this address; try again later.")
+
+
+async def _take(db: Transaction, bucket: str, size: int) -> Attempt:
+    return await queries.take_attempt(db, bucket=bucket, capacity=size, period=PERIOD)
+
+
+def _network(host: str) -> str:
+    """Name whom to count together: an IPv4 address, or the 64 bits of an IPv6 one that a site is given."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
+    return str(address)

@@ -1,0 +1,6 @@
+-- name: take_attempt(bucket, capacity, period)<!
+-- Take one of the attempts that a bucket has for a period.
+-- record: Attempt
+select
+    a.is_taken as "is_taken!", a.remaining as "remaining!", a.retry_after as "retry_after!", a.full_after as "full_after!"
+from apiauth.take_attempt(:bucket, :capacity, :period) as a;
