@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.agreement import routes as agreement
-from app.apiauth import environment_keys, jwts, organization_tokens
+from app.apiauth import environment_keys, jwts, organization_tokens, sessions
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
 from app.database import Database
@@ -35,6 +35,7 @@ HANDLERS: list[Any] = [
     *organization_tokens.handlers,
     *environment_keys.handlers,
     *jwts.handlers,
+    *sessions.handlers,
     *agreement.handlers,
     *vote.handlers,
 ]

@@ -86,6 +86,16 @@ class OpenedSession(Struct, frozen=True):
     created_at: datetime
 
 
+class Session(Struct, frozen=True):
+    """A row of list_sessions."""
+
+    id: UUID
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    is_current: bool
+
+
 async def create_environment(
     db: Connection,
     *,
@@ -265,4 +275,15 @@ async def open_session(
 async def close_session(db: Connection) -> bool:
     """End the session that asks; false where the credential is none."""
     result: bool = await value(db, _QUERIES["close_session"], {})
+    return result
+
+
+async def list_sessions(db: Connection, *, after: UUID | None = None, limit: int) -> list[Session]:
+    """List the live sessions of the user whose session asks, newest first."""
+    return await many(db, _QUERIES["list_sessions"], Session, {"after": after, "limit": limit})
+
+
+async def revoke_sessions(db: Connection, *, id: UUID | None = None) -> int:
+    """End one session of the user whose session asks, or all of them; tell how many."""
+    result: int = await value(db, _QUERIES["revoke_sessions"], {"id": id})
     return result

@@ -88,6 +88,48 @@ $$;
 
 comment on function apiauth.close_session() is 'Axiom A10: revoked never authenticates, from the next statement on. Ends the session that asks.';
 
+-- Sessions speak of sessions: a token that leaked shall neither see where its user is logged in nor log him out.
+create type apiauth.open_session as (
+    id uuid, created_at timestamptz, last_seen_at timestamptz, expires_at timestamptz, is_current boolean
+);
+
+create function apiauth.list_sessions() returns setof apiauth.open_session
+language sql stable security definer
+set search_path = ''
+as $$
+    select s.id, s.created_at, s.last_seen_at, s.expires_at, s.id = a.credential_id
+    from shared.current_actor() as a
+    join apiauth.sessions as s on s.user_id = a.user_id
+    where a.kind = 'session' and s.revoked_at is null and s.expires_at > shared.clock() and s.last_seen_at + s.idle > shared.clock()
+$$;
+
+comment on function apiauth.list_sessions() is 'Crosses into the guard''s table: the live sessions of the user whose session asks.';
+
+create function apiauth.revoke_sessions(id uuid default null) returns integer
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+    v_revoked uuid[];
+begin
+    with revoked as (
+        update apiauth.sessions as s set revoked_at = shared.clock()
+        where v_actor.kind = 'session' and s.user_id = v_actor.user_id and s.revoked_at is null
+            and s.expires_at > shared.clock() and s.id = coalesce(revoke_sessions.id, s.id)
+        returning s.id
+    )
+    select coalesce(array_agg(r.id), '{}') into v_revoked from revoked as r;
+    if cardinality(v_revoked) > 0 then
+        perform shared.write_audit('session.revoke', 'user/' || v_actor.user_id, detail => jsonb_build_object('session_ids', v_revoked));
+    end if;
+    return cardinality(v_revoked);
+end;
+$$;
+
+comment on function apiauth.revoke_sessions(uuid) is
+    'Axiom A10: revoked never authenticates, from the next statement on. Ends one session of the user whose session asks, or all of them; tells how many.';
+
 -- Without the digest: what the bearer keeps is in no row that leaves.
 create type apiauth.personal_token as (
     id uuid, name text, token_hint text, scopes text[], created_at timestamptz, expires_at timestamptz, last_used_at timestamptz
@@ -419,6 +461,7 @@ comment on function apiauth.replace_esign_keys(bytea[]) is 'Trusts exactly these
 revoke execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
     apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(),
+    apiauth.list_sessions(), apiauth.revoke_sessions(uuid),
     apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
     apiauth.revoke_personal_token(uuid), apiauth.create_organization_token(uuid, text, bytea, text, text[], interval),
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
@@ -430,6 +473,7 @@ from public;
 grant execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
     apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(),
+    apiauth.list_sessions(), apiauth.revoke_sessions(uuid),
     apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
     apiauth.revoke_personal_token(uuid), apiauth.create_organization_token(uuid, text, bytea, text, text[], interval),
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),

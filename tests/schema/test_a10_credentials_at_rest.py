@@ -192,6 +192,26 @@ async def test_what_is_revoked_does_not_enter_at_the_next_statement(
     assert await as_referrer("select shared.current_user_id()") == [(as_referrer.user_id,)], "the others stay"
 
 
+async def test_a_session_ends_others_of_its_user_and_a_token_none(
+    stage: Stage, refused: Refused, as_referrer: Party, as_stranger: Party
+) -> None:
+    one, other = await login(stage, b"\x21" * 32), await login(stage, b"\x22" * 32)
+    listed = "select count(*) from apiauth.list_sessions()"
+    end, who = "select apiauth.revoke_sessions(%s)", "select (shared.current_actor()).credential_id"
+    assert await one(listed) == [(3,)]
+    for actor in (as_stranger, await as_referrer.token("tokens:write", "agreements:read")):
+        assert await actor(end, await other.value(who)) == [(0,)]
+    assert await (await as_referrer.token("tokens:write"))(listed) == [(0,)]
+    assert await one(end, await other.value(who)) == [(1,)]
+    async with refused(*UNKNOWN):
+        await other.enter()
+    assert await one("select apiauth.revoke_sessions()") == [(2,)]
+    for actor in (one, as_referrer):
+        async with refused(*UNKNOWN):
+            await actor.enter()
+    await as_stranger.enter()
+
+
 async def test_a_revocation_elsewhere_holds_here_at_once(enter_from_outside: Outside) -> None:
     """The same connection, the next transaction."""
     async with enter_from_outside() as one, enter_from_outside() as other:
