@@ -83,6 +83,7 @@ UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported_media_type", "A body is sent as 
 INVALID = Kind(422, "invalid", "A field is not acceptable.")
 KEY_REUSED = Kind(422, "idempotency_key_reused", "This Idempotency-Key was used for another request.")
 TOO_MANY_REQUESTS = Kind(429, "too_many_requests", "Too many requests.", 1)
+SECRET_INTEGRITY = Kind(500, "secret_integrity", "The stored secret was altered, or its master key is not configured.")
 INTERNAL = Kind(500, "internal", "The service failed; the request_id finds the cause in its log.")
 DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database does not answer; try again.", 1)
 
@@ -168,6 +169,10 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a mistake
         self.errors = errors
         self.axiom = axiom
         self.source = source or kind.code
+
+
+class RecordedRefusal(Refusal):
+    """A refusal that the audit log has already."""
 
 
 def invalid(field: str, message: str) -> Refusal:

@@ -1,4 +1,5 @@
 drop schema agreement;
+drop schema secretstore;
 drop schema apiauth;
 drop schema shared;
 

@@ -32,6 +32,8 @@ as $$
         when 'agreements:write' then 'agent'
         when 'contacts:read' then 'agent'
         when 'organizations:write' then 'admin'
+        when 'secrets:read' then 'agent'
+        when 'secrets:write' then 'admin'
         when 'tokens:write' then 'viewer'
     end::shared.member_role
 $$;

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 APP = ROOT / "app"
 CHAPTERS = sorted(path for path in (ROOT / "sql" / "schema").glob("*.sql") if not path.name.endswith(".rollback.sql"))
 QUERIES = sorted((ROOT / "sql" / "queries").rglob("*.sql"))
-DOMAINS = ("shared", "apiauth", "agreement")
+DOMAINS = ("shared", "apiauth", "secretstore", "agreement")
 MODULES = {path.relative_to(ROOT).with_suffix(""): path for path in sorted(APP.rglob("*.py"))}
 
 # Who speaks to PostgreSQL itself, not to the schema: the entrance, the server, its roles and its migrations.

@@ -11,7 +11,7 @@ from tests.schema.stage import Actor, Given, Party, Stage, keeps
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 
-SCHEMAS = "('shared', 'apiauth', 'agreement')"
+SCHEMAS = "('shared', 'apiauth', 'secretstore', 'agreement')"
 TABLES = (
     "select c.oid::regclass::text from pg_class as c "
     f"where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in {SCHEMAS} order by 1"
@@ -34,7 +34,9 @@ async def populate(given: Given) -> None:
     await given.invoice(agreement)
     await given.dispute(agreement)
     referrer = given.stage.party("referrer")
-    await given.environment()
+    await given.secret(environment=await given.environment())
+    await given.secret()
+    await given.read_grant()
     await referrer.token("agreements:read")
     await referrer(
         "insert into shared.idempotency_keys (user_id, key, route, request_digest, status, response) "
@@ -174,7 +176,7 @@ async def test_the_auditor_reads_all_but_contacts_and_credentials_and_writes_not
     given: Given, stage: Stage, refused: Refused, as_auditor: Actor
 ) -> None:
     await populate(given)
-    closed = {"agreement.contacts"}
+    closed = {"agreement.contacts", "secretstore.read_grants"}
     for (table,) in await stage.as_postgres(TABLES):
         if table in closed or table.startswith("apiauth."):
             async with refused(None, "42501"):
@@ -194,7 +196,8 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
     grant = await given.committed_grant(agreement)
     match = await given.match(await given.referral())
     invoice, dispute = await given.invoice(agreement), await given.dispute(await given.agreement("effective"))
-    project = await given.project()
+    project, environment, secret = await given.project(), await given.environment(), await given.secret()
+    put = "select secretstore.put_version(%s, 2, '', '', '', null, null, null, null, null)"
     referrer, referee, stranger = (stage.party(name) for name in ("referrer", "referee", "stranger"))
     insert, join = "insert into agreement.", "insert into shared.memberships (organization_id, user_id, role)"
     draft = f"{insert}agreements (referral_id, from_broker_id, to_broker_id) values (%s, "
@@ -219,6 +222,14 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
         ("select agreement.seal_contact(%s, repeat('x', 40)::bytea, 'x')", referral),
         ("select agreement.shred_contact(%s)", referral),
         ("select agreement.consume_contact_read(%s)", grant),
+        ("select secretstore.reserve_version('key', %s, null)", environment),
+        ("select secretstore.delete_secret('key', %s, null, null, null)", environment),
+        ("select secretstore.undelete_secret('key', %s, null, null)", environment),
+        ("select secretstore.destroy_version('key', %s, 1, null, null)", environment),
+        ("select secretstore.grant_reads('', '{key}', %s, null, null, null)", environment),
+        ("select secretstore.visible_scope(%s)", environment),
+        ("select secretstore.find_secret('key', %s)", environment),
+        (put, secret),
         ("select * from agreement.rank_candidates(%s)", referral),
         ("select agreement.find_agreement(%s)", agreement),
         ("select agreement.find_referral(%s)", referral),

@@ -1,0 +1,17 @@
+drop function secretstore.record_denial(text, text, uuid, text, text, text);
+drop function secretstore.find_secret(text, uuid);
+drop function secretstore.visible_scope(uuid);
+drop function secretstore.take_reads(bytea);
+drop function secretstore.grant_reads(bytea, text[], uuid, integer, text, text);
+drop function secretstore.destroy_version(text, uuid, integer, text, text);
+drop function secretstore.undelete_secret(text, uuid, text, text);
+drop function secretstore.delete_secret(text, uuid, integer, text, text);
+drop function secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text);
+drop function secretstore.reserve_version(text, uuid, integer);
+drop function secretstore.expect_version(secretstore.secrets, integer);
+drop function secretstore.locked_secret(secretstore.scope, text);
+drop function secretstore.is_live(secretstore.secrets);
+drop function secretstore.subject_of(uuid, uuid, text);
+drop function secretstore.acting_scope(text, uuid);
+drop type secretstore.place;
+drop type secretstore.scope;
