@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
@@ -31,20 +31,26 @@ SILENCE = 1.8
 CONNECT_TIMEOUT = 2  # seconds; libpq knows no shorter one
 ATTEMPTS = 3
 
-ENTRANCES = {
-    "session": "select apiauth.enter_session($1, $2)",
-    "token": "select apiauth.enter_token($1, $2)",
+Kind: TypeAlias = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "esign"]
+
+ENTRANCES: dict[Kind, str] = {
+    "session": "select apiauth.enter_session($1, $2, $3)",
+    "personal_token": "select apiauth.enter_token($1, $2, $3)",
+    "organization_token": "select apiauth.enter_organization_token($1, $2, $3)",
+    "secret_key": "select apiauth.enter_secret_key($1, $2, $3)",
+    "public_key": "select apiauth.enter_public_key($1, $2, $3)",
     "esign": "select apiauth.enter_esign($1)",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What an entrance proves: the SHA-256 of a token, and in which organization its bearer wants to act."""
+    """What an entrance proves: the SHA-256 of a token, where its bearer wants to act, and the scopes he needs."""
 
-    kind: Literal["session", "token", "esign"]
+    kind: Kind
     digest: bytes = field(repr=False)
     organization: str | None = None
+    scopes: tuple[str, ...] = ()
 
 
 class Transaction:
@@ -183,7 +189,7 @@ async def _enter(connection: AsyncConnection[tuple[Any, ...]], credential: Crede
             await connection.execute(ENTRANCES["esign"].encode(), (credential.digest,))
         case _:
             entrance = ENTRANCES[credential.kind].encode()
-            await connection.execute(entrance, (credential.digest, credential.organization))
+            await connection.execute(entrance, (credential.digest, credential.organization, list(credential.scopes)))
 
 
 async def _roll_back(connection: AsyncConnection[tuple[Any, ...]]) -> None:

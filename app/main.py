@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.agreement import routes as agreement
+from app.apiauth import environment_keys, organization_tokens
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
 from app.database import Database
@@ -18,7 +19,7 @@ from app.secretstore import routes as secretstore
 from app.secretstore.paths import keyed
 from app.secretstore.values import PURPOSE
 from app.settings import Settings
-from app.shared import catalog, health, identity, members, openapi, organizations
+from app.shared import catalog, health, identity, members, openapi, organizations, projects
 from app.shared.actor import provide_actor, provide_expected_version, provide_visitor
 from app.shared.axioms import AxiomTable
 from app.shared.denials import record_denial
@@ -31,7 +32,10 @@ HANDLERS: list[Any] = [
     *identity.handlers,
     *organizations.handlers,
     *members.handlers,
+    *projects.handlers,
     *apiauth.handlers,
+    *organization_tokens.handlers,
+    *environment_keys.handlers,
     *secretstore.handlers,
     *agreement.handlers,
 ]

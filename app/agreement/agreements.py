@@ -12,6 +12,7 @@ from app.agreement import queries
 from app.agreement.queries import Agreement, AgreementStatus
 from app.errors import NOT_FOUND, found, invalid
 from app.shared.actor import Actor, ExpectedVersion
+from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
 
@@ -46,7 +47,13 @@ class AgreementChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
-@post("/api/agreements", tags=["agreements"], summary="Draft an agreement", responses={404: problem_spec(NOT_FOUND)})
+@post(
+    "/api/agreements",
+    tags=["agreements"],
+    summary="Draft an agreement",
+    responses={404: problem_spec(NOT_FOUND)},
+    opt=takes(PERSON, "agreements:write"),
+)
 async def draft_agreement(actor: Actor, data: JSONBody[NewAgreement]) -> Response[Agreement]:
     """Draft an agreement with another broker about a referral of the caller's own."""
     return await actor.answer(
@@ -60,7 +67,7 @@ async def draft_agreement(actor: Actor, data: JSONBody[NewAgreement]) -> Respons
     )
 
 
-@get("/api/agreements", tags=["agreements"], summary="List agreements")
+@get("/api/agreements", tags=["agreements"], summary="List agreements", opt=takes(PROGRAM, "agreements:read"))
 async def list_agreements(
     actor: Actor, page: Page, status: FromQuery[AgreementStatus | None] = None
 ) -> Items[Agreement]:
@@ -70,13 +77,23 @@ async def list_agreements(
     return page.of(rows, position=lambda row: row.id)
 
 
-@get("/api/agreements/{agreement_id:uuid}", tags=["agreements"], summary="Get an agreement")
+@get(
+    "/api/agreements/{agreement_id:uuid}",
+    tags=["agreements"],
+    summary="Get an agreement",
+    opt=takes(PROGRAM, "agreements:read"),
+)
 async def get_agreement(actor: Actor, agreement_id: FromPath[UUID]) -> Response[Agreement]:
     """Return an agreement that the caller's broker is a party of; its ETag is for If-Match."""
     return await actor.answer(lambda db: found(queries.get_agreement(db, id=agreement_id)))
 
 
-@patch("/api/agreements/{agreement_id:uuid}", tags=["agreements"], summary="Move an agreement")
+@patch(
+    "/api/agreements/{agreement_id:uuid}",
+    tags=["agreements"],
+    summary="Move an agreement",
+    opt=takes(PERSON, "agreements:write"),
+)
 async def change_agreement(
     actor: Actor, agreement_id: FromPath[UUID], data: JSONBody[AgreementChange], expected_version: ExpectedVersion
 ) -> Response[Agreement]:

@@ -11,6 +11,7 @@ from app.agreement import queries
 from app.agreement.queries import Broker
 from app.errors import found
 from app.shared.actor import Actor
+from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.pagination import Items, Page
 
 
@@ -28,7 +29,12 @@ class Brokerage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-@put("/api/organizations/{organization_id:uuid}/brokerage", tags=["brokers"], summary="Make an organization a broker")
+@put(
+    "/api/organizations/{organization_id:uuid}/brokerage",
+    tags=["brokers"],
+    summary="Make an organization a broker",
+    opt=takes(PERSON, "organizations:write"),
+)
 async def register_broker(actor: Actor, organization_id: FromPath[UUID], data: JSONBody[Brokerage]) -> Response[Broker]:
     """Make an organization a broker, or rename it; its owner's right. The broker has the organization's id."""
     return await actor.answer(
@@ -36,13 +42,13 @@ async def register_broker(actor: Actor, organization_id: FromPath[UUID], data: J
     )
 
 
-@get("/api/brokers/{broker_id:uuid}", tags=["brokers"], summary="Get a broker")
+@get("/api/brokers/{broker_id:uuid}", tags=["brokers"], summary="Get a broker", opt=takes(PROGRAM))
 async def get_broker(actor: Actor, broker_id: FromPath[UUID]) -> Response[Broker]:
     """Return a broker; `fein` is null for who is not its member."""
     return await actor.answer(lambda db: found(queries.get_broker(db, id=broker_id)))
 
 
-@get("/api/brokers", tags=["brokers"], summary="List brokers")
+@get("/api/brokers", tags=["brokers"], summary="List brokers", opt=takes(PROGRAM))
 async def list_brokers(
     actor: Actor,
     page: Page,

@@ -13,6 +13,7 @@ from app.database import Transaction
 from app.errors import CONFLICT, CONTACT_READ_CONSUMED, NOT_FOUND, Refusal
 from app.sealing import Envelope, Sealer
 from app.shared.actor import Actor
+from app.shared.credentials import PERSON, takes
 from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
 
@@ -44,7 +45,13 @@ class _Granted(msgspec.Struct, frozen=True):
     id: UUID
 
 
-@put("/api/referrals/{referral_id:uuid}/contact", status_code=204, tags=["contacts"], summary="Give a client's contact")
+@put(
+    "/api/referrals/{referral_id:uuid}/contact",
+    status_code=204,
+    tags=["contacts"],
+    summary="Give a client's contact",
+    opt=takes(PERSON, "agreements:write"),
+)
 async def seal_contact(
     actor: Actor, request: Request[Any, Any, Any], referral_id: FromPath[UUID], data: JSONBody[Contact]
 ) -> Response[None]:
@@ -57,7 +64,12 @@ async def seal_contact(
     )
 
 
-@delete("/api/referrals/{referral_id:uuid}/contact", tags=["contacts"], summary="Shred a client's contact")
+@delete(
+    "/api/referrals/{referral_id:uuid}/contact",
+    tags=["contacts"],
+    summary="Shred a client's contact",
+    opt=takes(PERSON, "agreements:write"),
+)
 async def shred_contact(actor: Actor, referral_id: FromPath[UUID]) -> Response[None]:
     """Destroy a contact's key for good, with a receipt in the timeline of every agreement of the referral."""
     return await actor.effect(lambda db: queries.shred_contact(db, referral_id=referral_id))
@@ -68,6 +80,7 @@ async def shred_contact(actor: Actor, referral_id: FromPath[UUID]) -> Response[N
     tags=["contacts"],
     summary="Read a client's contact",
     responses={409: problem_spec(CONFLICT, CONTACT_READ_CONSUMED)},
+    opt=takes(PERSON, "contacts:read"),
 )
 async def read_contact(
     actor: Actor, request: Request[Any, Any, Any], agreement_id: FromPath[UUID], data: JSONBody[Purpose]
@@ -86,7 +99,12 @@ async def read_contact(
     return Response(DisclosedContact(read_id, contact.name, contact.email, contact.phone), status_code=201)
 
 
-@get("/api/agreements/{agreement_id:uuid}/contact-reads", tags=["contacts"], summary="List reads of a contact")
+@get(
+    "/api/agreements/{agreement_id:uuid}/contact-reads",
+    tags=["contacts"],
+    summary="List reads of a contact",
+    opt=takes(PERSON, "agreements:read"),
+)
 async def list_contact_reads(actor: Actor, agreement_id: FromPath[UUID], page: Page) -> Items[ContactRead]:
     """List who was granted a read of the contact, when and why, newest first; both parties see it."""
     after = page.after(UUID)

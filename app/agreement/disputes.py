@@ -11,6 +11,7 @@ from app.agreement import queries
 from app.agreement.queries import Dispute
 from app.errors import NOT_FOUND, found
 from app.shared.actor import Actor
+from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
 
@@ -29,13 +30,19 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: Annotated[str, msgspec.Meta(min_length=1, max_length=4000, examples=["The fee was paid in time"])]
 
 
-@post("/api/disputes", tags=["disputes"], summary="Open a dispute", responses={404: problem_spec(NOT_FOUND)})
+@post(
+    "/api/disputes",
+    tags=["disputes"],
+    summary="Open a dispute",
+    responses={404: problem_spec(NOT_FOUND)},
+    opt=takes(PERSON, "agreements:write"),
+)
 async def open_dispute(actor: Actor, data: JSONBody[NewDispute]) -> Response[Dispute]:
     """Open a dispute about an effective agreement, as its party; its unpaid invoices freeze."""
     return await actor.answer(lambda db: queries.open_dispute(db, agreement_id=data.agreement_id, reason=data.reason))
 
 
-@get("/api/disputes", tags=["disputes"], summary="List disputes")
+@get("/api/disputes", tags=["disputes"], summary="List disputes", opt=takes(PROGRAM, "agreements:read"))
 async def list_disputes(actor: Actor, page: Page) -> Items[Dispute]:
     """List the disputes about agreements of the caller's broker, or all for a platform admin, newest first."""
     after = page.after(UUID)
@@ -43,7 +50,12 @@ async def list_disputes(actor: Actor, page: Page) -> Items[Dispute]:
     return page.of(rows, position=lambda row: row.id)
 
 
-@patch("/api/disputes/{dispute_id:uuid}", tags=["disputes"], summary="Decide a dispute")
+@patch(
+    "/api/disputes/{dispute_id:uuid}",
+    tags=["disputes"],
+    summary="Decide a dispute",
+    opt=takes(PERSON, "agreements:write"),
+)
 async def resolve_dispute(actor: Actor, dispute_id: FromPath[UUID], data: JSONBody[Verdict]) -> Response[Dispute]:
     """Decide a dispute, once, as a platform admin of neither party.
 

@@ -12,6 +12,7 @@ from app.agreement import queries
 from app.agreement.queries import Invoice
 from app.errors import found
 from app.shared.actor import Actor
+from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.pagination import Items, Page
 
 
@@ -30,7 +31,12 @@ class Settlement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: Annotated[Literal["paid", "written_off"], msgspec.Meta(examples=["paid"])]
 
 
-@post("/api/agreements/{agreement_id:uuid}/invoices", tags=["invoices"], summary="Issue an invoice")
+@post(
+    "/api/agreements/{agreement_id:uuid}/invoices",
+    tags=["invoices"],
+    summary="Issue an invoice",
+    opt=takes(PERSON, "agreements:write"),
+)
 async def issue_invoice(actor: Actor, agreement_id: FromPath[UUID], data: JSONBody[NewInvoice]) -> Response[Invoice]:
     """Issue an invoice under an agreement that is effective or successful."""
     return await actor.answer(
@@ -38,7 +44,12 @@ async def issue_invoice(actor: Actor, agreement_id: FromPath[UUID], data: JSONBo
     )
 
 
-@get("/api/agreements/{agreement_id:uuid}/invoices", tags=["invoices"], summary="List invoices")
+@get(
+    "/api/agreements/{agreement_id:uuid}/invoices",
+    tags=["invoices"],
+    summary="List invoices",
+    opt=takes(PROGRAM, "agreements:read"),
+)
 async def list_invoices(actor: Actor, agreement_id: FromPath[UUID], page: Page) -> Items[Invoice]:
     """List the invoices under an agreement."""
     after = page.after(UUID)
@@ -48,7 +59,12 @@ async def list_invoices(actor: Actor, agreement_id: FromPath[UUID], page: Page) 
     return page.of(rows, position=lambda row: row.id)
 
 
-@patch("/api/invoices/{invoice_id:uuid}", tags=["invoices"], summary="Settle an invoice")
+@patch(
+    "/api/invoices/{invoice_id:uuid}",
+    tags=["invoices"],
+    summary="Settle an invoice",
+    opt=takes(PERSON, "agreements:write"),
+)
 async def settle_invoice(actor: Actor, invoice_id: FromPath[UUID], data: JSONBody[Settlement]) -> Response[Invoice]:
     """Record that an invoice is paid or written off, once; while its agreement is disputed it waits."""
     return await actor.answer(lambda db: found(queries.settle_invoice(db, id=invoice_id, status=data.status)))

@@ -12,6 +12,7 @@ from app.agreement import queries
 from app.agreement.queries import Agreement, Invitation, Match, MatchState
 from app.database import Transaction
 from app.shared.actor import Actor
+from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.pagination import Items, Page
 
 
@@ -42,7 +43,12 @@ class AnsweredMatch(msgspec.Struct, frozen=True):
     agreement: Agreement | None
 
 
-@post("/api/referrals/{referral_id:uuid}/matches", tags=["matches"], summary="Invite a candidate")
+@post(
+    "/api/referrals/{referral_id:uuid}/matches",
+    tags=["matches"],
+    summary="Invite a candidate",
+    opt=takes(PERSON, "agreements:write"),
+)
 async def invite_candidate(actor: Actor, referral_id: FromPath[UUID], data: JSONBody[NewMatch]) -> Response[Match]:
     """Invite an agent of another broker to take a referral of the caller's broker; each at most once."""
     return await actor.answer(
@@ -50,7 +56,12 @@ async def invite_candidate(actor: Actor, referral_id: FromPath[UUID], data: JSON
     )
 
 
-@get("/api/referrals/{referral_id:uuid}/matches", tags=["matches"], summary="List invitations of a referral")
+@get(
+    "/api/referrals/{referral_id:uuid}/matches",
+    tags=["matches"],
+    summary="List invitations of a referral",
+    opt=takes(PROGRAM, "agreements:read"),
+)
 async def list_matches(actor: Actor, referral_id: FromPath[UUID], page: Page) -> Items[Match]:
     """List the invitations of a referral; a candidate sees his own."""
     after = page.after(UUID)
@@ -62,6 +73,7 @@ async def list_matches(actor: Actor, referral_id: FromPath[UUID], page: Page) ->
     "/api/referrals/{referral_id:uuid}/matches/{match_id:uuid}",
     tags=["matches"],
     summary="Accept or decline an invitation",
+    opt=takes(PERSON, "agreements:write"),
 )
 async def answer_match(
     actor: Actor, referral_id: FromPath[UUID], match_id: FromPath[UUID], data: JSONBody[Reply]
@@ -78,7 +90,7 @@ async def answer_match(
     return await actor.answer(answer)
 
 
-@get("/api/matches", tags=["matches"], summary="List one's invitations")
+@get("/api/matches", tags=["matches"], summary="List one's invitations", opt=takes(PERSON, "agreements:read"))
 async def list_invitations(
     actor: Actor, page: Page, answer: Annotated[MatchState | None, QueryParameter(name="state")] = None
 ) -> Items[Invitation]:

@@ -13,7 +13,7 @@ from app.queries import Connection, Json, execute, load, many, maybe_one, one, v
 
 _QUERIES = load("agreement")
 AgreementStatus = Literal["draft", "pending_signature", "effective", "success", "disputed", "void", "closed"]
-CredentialKind = Literal["session", "personal_token", "esign"]
+CredentialKind = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
 DisputeOutcome = Literal["upheld", "dismissed", "withdrawn"]
 EventType = Literal[
     "AGREEMENT_CREATED",

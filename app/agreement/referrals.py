@@ -18,6 +18,7 @@ from app.errors import found
 from app.identifiers import uuid7
 from app.sealing import Envelope
 from app.shared.actor import Actor
+from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.pagination import Items, Page
 
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
@@ -48,7 +49,7 @@ class Cancellation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=1000, examples=["The client decided to stay"])]
 
 
-@post("/api/referrals", tags=["referrals"], summary="Open a referral")
+@post("/api/referrals", tags=["referrals"], summary="Open a referral", opt=takes(PERSON, "agreements:write"))
 async def create_referral(
     actor: Actor, request: Request[Any, Any, Any], data: JSONBody[NewReferral]
 ) -> Response[Referral]:
@@ -74,7 +75,7 @@ async def _create(db: Transaction, referral_id: UUID, data: NewReferral, envelop
     )
 
 
-@get("/api/referrals", tags=["referrals"], summary="List referrals")
+@get("/api/referrals", tags=["referrals"], summary="List referrals", opt=takes(PROGRAM, "agreements:read"))
 async def list_referrals(  # noqa: PLR0913, PLR0917 - each is a query parameter
     actor: Actor,
     page: Page,
@@ -103,19 +104,35 @@ def _sorted(sort: Sort, price: Decimal | None) -> Callable[..., Awaitable[list[R
             return partial(queries.list_referrals_dearest_first, after_price=price)
 
 
-@get("/api/referrals/{referral_id:uuid}", tags=["referrals"], summary="Get a referral")
+@get(
+    "/api/referrals/{referral_id:uuid}",
+    tags=["referrals"],
+    summary="Get a referral",
+    opt=takes(PROGRAM, "agreements:read"),
+)
 async def get_referral(actor: Actor, referral_id: FromPath[UUID]) -> Response[Referral]:
     """Return a referral of the caller's broker."""
     return await actor.answer(lambda db: found(queries.get_referral(db, id=referral_id)))
 
 
-@get("/api/referrals/{referral_id:uuid}/candidates", tags=["referrals"], summary="Rank candidates")
+@get(
+    "/api/referrals/{referral_id:uuid}/candidates",
+    tags=["referrals"],
+    summary="Rank candidates",
+    opt=takes(PROGRAM, "agreements:read"),
+)
 async def rank_candidates(actor: Actor, referral_id: FromPath[UUID]) -> Items[Candidate]:
     """List up to fifty agents of other brokers for a referral, the likeliest first, each with score and reasons."""
     return Items(await actor.run(lambda db: queries.rank_candidates(db, referral_id=referral_id)), None)
 
 
-@post("/api/referrals/{referral_id:uuid}/cancel", status_code=200, tags=["referrals"], summary="Cancel a referral")
+@post(
+    "/api/referrals/{referral_id:uuid}/cancel",
+    status_code=200,
+    tags=["referrals"],
+    summary="Cancel a referral",
+    opt=takes(PERSON, "agreements:write"),
+)
 async def cancel_referral(
     actor: Actor, referral_id: FromPath[UUID], data: JSONBody[Cancellation]
 ) -> Response[Referral]:

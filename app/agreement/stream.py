@@ -20,6 +20,7 @@ from app.agreement.queries import TimelineEvent
 from app.errors import INVALID, refusal_of
 from app.identifiers import earlier
 from app.shared.actor import Actor, Caller
+from app.shared.credentials import PROGRAM, takes
 from app.shared.openapi import problem_spec
 
 KEEP_ALIVE = 15.0  # seconds
@@ -67,6 +68,7 @@ class Feed:
         200: ResponseSpec(str, description="Events, until one side ends it", media_type="text/event-stream"),
         422: problem_spec(INVALID),
     },
+    opt=takes(PROGRAM, "agreements:read"),
 )
 async def stream_events(
     actor: Actor,

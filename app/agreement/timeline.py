@@ -13,6 +13,7 @@ from app.agreement.queries import EventType, TimelineEvent
 from app.database import Transaction
 from app.errors import NOT_FOUND, Refusal
 from app.shared.actor import Actor
+from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.pagination import Items, Page
 from app.verify import FORMAT, Link, Proof, genesis_of
 
@@ -45,7 +46,12 @@ class NewEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
-@post("/api/agreements/{agreement_id:uuid}/events", tags=["timeline"], summary="Append an event")
+@post(
+    "/api/agreements/{agreement_id:uuid}/events",
+    tags=["timeline"],
+    summary="Append an event",
+    opt=takes(PERSON, "agreements:write"),
+)
 async def append_event(actor: Actor, agreement_id: FromPath[UUID], data: JSONBody[NewEvent]) -> Response[TimelineEvent]:
     """Append an event to an agreement's timeline, as its party; number, time, actor and hash are the database's."""
     return await actor.answer(
@@ -60,7 +66,12 @@ async def append_event(actor: Actor, agreement_id: FromPath[UUID], data: JSONBod
     )
 
 
-@get("/api/agreements/{agreement_id:uuid}/events", tags=["timeline"], summary="List an agreement's events")
+@get(
+    "/api/agreements/{agreement_id:uuid}/events",
+    tags=["timeline"],
+    summary="List an agreement's events",
+    opt=takes(PROGRAM, "agreements:read"),
+)
 async def list_timeline(actor: Actor, agreement_id: FromPath[UUID], page: Page) -> Items[TimelineEvent]:
     """List the events of an agreement in their order."""
     after = page.after(int)
@@ -70,7 +81,7 @@ async def list_timeline(actor: Actor, agreement_id: FromPath[UUID], page: Page) 
     return page.of(rows, position=lambda row: row.seq)
 
 
-@get("/api/events", tags=["timeline"], summary="List events")
+@get("/api/events", tags=["timeline"], summary="List events", opt=takes(PROGRAM, "agreements:read"))
 async def list_events(actor: Actor, page: Page) -> Items[TimelineEvent]:
     """List the events of all agreements of the caller's broker, in order of their ids.
 
@@ -82,7 +93,12 @@ async def list_events(actor: Actor, page: Page) -> Items[TimelineEvent]:
     return page.of(rows, position=lambda row: row.id)
 
 
-@get("/api/agreements/{agreement_id:uuid}/proof", tags=["timeline"], summary="Export the hash chain")
+@get(
+    "/api/agreements/{agreement_id:uuid}/proof",
+    tags=["timeline"],
+    summary="Export the hash chain",
+    opt=takes(PROGRAM, "agreements:read"),
+)
 async def export_proof(actor: Actor, agreement_id: FromPath[UUID]) -> Response[Proof]:
     """Export the whole hash chain of an agreement, which `brokerflow verify` checks without the service.
 

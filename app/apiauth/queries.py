@@ -3,6 +3,7 @@
 # ruff: noqa: A002
 
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 from msgspec import Struct
@@ -10,6 +11,30 @@ from msgspec import Struct
 from app.queries import Connection, execute, load, many, one, value
 
 _QUERIES = load("apiauth")
+EnvironmentType = Literal["DEVELOPMENT", "STAGING", "PREVIEW", "PRODUCTION"]
+
+
+class Environment(Struct, frozen=True):
+    """A row of create_environment."""
+
+    id: UUID
+    organization_id: UUID
+    project_id: UUID
+    slug: str
+    type: EnvironmentType
+    created_at: datetime
+
+
+class OrganizationToken(Struct, frozen=True):
+    """A row of create_organization_token and 1 more."""
+
+    id: UUID
+    name: str
+    token_hint: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
 
 
 class RegisteredUser(Struct, frozen=True):
@@ -44,9 +69,115 @@ class OpenedSession(Struct, frozen=True):
     created_at: datetime
 
 
+async def create_environment(
+    db: Connection,
+    *,
+    project_id: UUID,
+    slug: str,
+    type: EnvironmentType,
+    secret_digest: bytes,
+    secret_hint: str,
+    public_digest: bytes,
+    public_hint: str,
+) -> Environment:
+    """Create an environment of a project, with its first keys."""
+    return await one(
+        db,
+        _QUERIES["create_environment"],
+        Environment,
+        {
+            "project_id": project_id,
+            "slug": slug,
+            "type": type,
+            "secret_digest": secret_digest,
+            "secret_hint": secret_hint,
+            "public_digest": public_digest,
+            "public_hint": public_hint,
+        },
+    )
+
+
+async def get_environment_type(db: Connection, *, id: UUID) -> EnvironmentType:
+    """Return the type of an environment that the caller may see."""
+    result: EnvironmentType = await value(db, _QUERIES["get_environment_type"], {"id": id})
+    return result
+
+
+async def issue_environment_keys(
+    db: Connection,
+    *,
+    environment_id: UUID,
+    secret_digest: bytes,
+    secret_hint: str,
+    public_digest: bytes,
+    public_hint: str,
+    grace: timedelta,
+) -> datetime:
+    """Rotate an environment's keys; the earlier ones work until the time returned."""
+    result: datetime = await value(
+        db,
+        _QUERIES["issue_environment_keys"],
+        {
+            "environment_id": environment_id,
+            "secret_digest": secret_digest,
+            "secret_hint": secret_hint,
+            "public_digest": public_digest,
+            "public_hint": public_hint,
+            "grace": grace,
+        },
+    )
+    return result
+
+
 async def trust_esign_keys(db: Connection, *, digests: list[bytes]) -> None:
     """Introduce the service's webhook secrets: the first ever, or beside one that is trusted."""
     await execute(db, _QUERIES["trust_esign_keys"], {"digests": digests})
+
+
+async def create_organization_token(
+    db: Connection,
+    *,
+    organization_id: UUID,
+    name: str,
+    digest: bytes,
+    token_hint: str,
+    scopes: list[str],
+    lifetime: timedelta | None = None,
+) -> OrganizationToken:
+    """Make a token of an organization, with no scope that the caller lacks."""
+    return await one(
+        db,
+        _QUERIES["create_organization_token"],
+        OrganizationToken,
+        {
+            "organization_id": organization_id,
+            "name": name,
+            "digest": digest,
+            "token_hint": token_hint,
+            "scopes": scopes,
+            "lifetime": lifetime,
+        },
+    )
+
+
+async def list_organization_tokens(
+    db: Connection, *, organization_id: UUID, after: UUID | None = None, limit: int
+) -> list[OrganizationToken]:
+    """List the tokens of an organization that are not revoked, newest first."""
+    return await many(
+        db,
+        _QUERIES["list_organization_tokens"],
+        OrganizationToken,
+        {"organization_id": organization_id, "after": after, "limit": limit},
+    )
+
+
+async def revoke_organization_token(db: Connection, *, organization_id: UUID, id: UUID) -> bool:
+    """Revoke a token of an organization; false where there is no such token."""
+    result: bool = await value(
+        db, _QUERIES["revoke_organization_token"], {"organization_id": organization_id, "id": id}
+    )
+    return result
 
 
 async def password_salt(db: Connection, *, email: str) -> bytes:

@@ -11,11 +11,11 @@ from app.apiauth import passwords, queries
 from app.apiauth.models import CreatedToken, Login, NewToken, OpenedSession, Registration
 from app.apiauth.queries import PersonalToken, RegisteredUser
 from app.database import Transaction
-from app.errors import CONFLICT, FORBIDDEN, INSUFFICIENT_SCOPE, NOT_FOUND, TOO_MANY_REQUESTS, UNAUTHENTICATED, Refusal
+from app.errors import CONFLICT, NOT_FOUND, TOO_MANY_REQUESTS, UNAUTHENTICATED, Refusal
 from app.settings import Settings
 from app.shared import tokens
-from app.shared.actor import Actor, Caller, Visitor
-from app.shared.credentials import session_cookie
+from app.shared.actor import Actor, Visitor
+from app.shared.credentials import PERSON, SESSION, session_cookie, takes
 from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
 from app.shared.tokens import Prefix
@@ -68,25 +68,19 @@ async def _open_session(db: Transaction, settings: Settings, email: str, key: by
     return OpenedSession(token, session.expires_at, user)
 
 
-@post("/auth/logout", tags=["auth"], summary="Log out", status_code=204)
+@post("/auth/logout", tags=["auth"], summary="Log out", status_code=204, opt=takes(SESSION))
 async def log_out(request: Request[Any, Any, Any], actor: Actor) -> Response[None]:
     """End the session that asks, from the next statement on, and take its cookie back."""
-    response = await actor.effect(lambda db: _close_session(db, actor))
+    response = await actor.effect(queries.close_session)
     response.set_cookie(session_cookie("", max_age=0, production=request.app.state.production))
     return response
-
-
-async def _close_session(db: Transaction, actor: Caller) -> None:
-    is_closed = await queries.close_session(db)
-    if not is_closed and actor.credential and actor.credential.kind != "session":
-        raise Refusal(FORBIDDEN, "Only a session ends by logging out; a token is revoked.")
 
 
 @post(
     "/api/tokens",
     tags=["tokens"],
     summary="Create a personal access token",
-    responses={403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)},
+    opt=takes(PERSON, "tokens:write"),
 )
 async def create_token(actor: Actor, data: JSONBody[NewToken]) -> Response[CreatedToken]:
     """Make a token of the caller's user. It is shown once; a token mints no scope that it lacks."""
@@ -106,7 +100,7 @@ async def create_token(actor: Actor, data: JSONBody[NewToken]) -> Response[Creat
     return await actor.answer(create)
 
 
-@get("/api/tokens", tags=["tokens"], summary="List personal access tokens")
+@get("/api/tokens", tags=["tokens"], summary="List personal access tokens", opt=takes(PERSON))
 async def list_tokens(actor: Actor, page: Page) -> Items[PersonalToken]:
     """List the caller's tokens that are not revoked, newest first, each by its hint."""
     after = page.after(UUID)
@@ -118,7 +112,7 @@ async def list_tokens(actor: Actor, page: Page) -> Items[PersonalToken]:
     "/api/tokens/{token_id:uuid}",
     tags=["tokens"],
     summary="Revoke a personal access token",
-    responses={403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)},
+    opt=takes(PERSON, "tokens:write"),
 )
 async def revoke_token(actor: Actor, token_id: FromPath[UUID]) -> Response[None]:
     """Revoke a token of the caller's user, from the next statement on."""

@@ -11,7 +11,7 @@ from msgspec import Struct
 from app.queries import Connection, execute, load, many, one, value
 
 _QUERIES = load("secretstore")
-CredentialKind = Literal["session", "personal_token", "esign"]
+CredentialKind = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
 
 
 class Place(Struct, frozen=True):

@@ -16,11 +16,9 @@ from msgspec import Meta
 
 from app.database import Transaction
 from app.errors import (
-    FORBIDDEN,
-    INSUFFICIENT_SCOPE,
+    INTERNAL,
     NOT_FOUND,
     SECRET_INTEGRITY,
-    TOO_LARGE,
     RecordedRefusal,
     Refusal,
     invalid,
@@ -31,14 +29,14 @@ from app.secretstore.queries import Secret, SecretVersion
 from app.secretstore.store import INTEGRITY, Change, Origin, SecretStore
 from app.secretstore.values import SecretAltered, SecretNotFound, Value, sealable
 from app.shared.actor import Actor, ExpectedVersion
+from app.shared.credentials import PROGRAM, takes
 from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
 
 Key = Annotated[str, Meta(max_length=255, examples=["db/main"])]
 Prefix = Annotated[str, QueryParameter(max_length=255, description="What keys begin with, to the letter.")]
 
-_SCOPE = {403: problem_spec(FORBIDDEN, INSUFFICIENT_SCOPE)}
-_READ = {**_SCOPE, 500: problem_spec(SECRET_INTEGRITY)}
+_READ = {500: problem_spec(INTERNAL, SECRET_INTEGRITY)}
 
 
 class NewValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +120,10 @@ def _recorder(action: str) -> Callable[[Scope, str], Callable[[Transaction], Awa
     return record
 
 
+def _takes(action: str, *scopes: str) -> dict[str, Any]:
+    return {**takes(PROGRAM, *scopes), "denial": _recorder(action)}
+
+
 def _environment_in(query: bytes) -> UUID | None:
     try:
         return UUID(parse_qs(query.decode())["environment"][0])
@@ -149,8 +151,7 @@ Store: TypeAlias = NamedDependency[SecretStore]
     "/api/secrets/{key:str}",
     tags=["secrets"],
     summary="Put a secret",
-    opt={"denial": _recorder("secret.write")},
-    responses={**_SCOPE, 413: problem_spec(TOO_LARGE)},
+    opt=_takes("secret.write", "secrets:write"),
 )
 async def put_secret(
     actor: Actor, store: Store, key: FromPath[str], data: JSONBody[NewValue], expected_version: ExpectedVersion
@@ -172,7 +173,7 @@ async def put_secret(
     "/api/secrets/{key:str}",
     tags=["secrets"],
     summary="Read a secret",
-    opt={"denial": _recorder("secret.read")},
+    opt=_takes("secret.read", "secrets:read"),
     responses=_READ,
 )
 async def read_secret(
@@ -196,8 +197,7 @@ async def read_secret(
     "/api/secrets/{key:str}",
     tags=["secrets"],
     summary="Delete a secret",
-    opt={"denial": _recorder("secret.delete")},
-    responses=_SCOPE,
+    opt=_takes("secret.delete", "secrets:write"),
 )
 async def delete_secret(
     actor: Actor, store: Store, key: FromPath[str], expected_version: ExpectedVersion
@@ -206,7 +206,7 @@ async def delete_secret(
     return await actor.effect(lambda db: store.delete(db, key_of(key), expected_version))
 
 
-@get("/api/secrets", tags=["secrets"], summary="List secrets", responses=_SCOPE)
+@get("/api/secrets", tags=["secrets"], summary="List secrets", opt=takes(PROGRAM, "secrets:read"))
 async def list_secrets(actor: Actor, store: Store, page: Page, prefix: Prefix = "") -> Items[Secret]:
     """List the keys of the organization or environment, in their order; never values."""
     after = page.after(str)
@@ -218,7 +218,7 @@ async def list_secrets(actor: Actor, store: Store, page: Page, prefix: Prefix = 
     return page.of(rows, position=lambda row: row.key)
 
 
-@get("/api/secrets/count", tags=["secrets"], summary="Count secrets", responses=_SCOPE)
+@get("/api/secrets/count", tags=["secrets"], summary="Count secrets", opt=takes(PROGRAM, "secrets:read"))
 async def count_secrets(actor: Actor, store: Store, prefix: Prefix = "") -> Count:
     """Count the keys of the organization or environment."""
     return Count(
@@ -226,7 +226,12 @@ async def count_secrets(actor: Actor, store: Store, prefix: Prefix = "") -> Coun
     )
 
 
-@get("/api/secrets/{key:str}/versions", tags=["secrets"], summary="List a secret's versions", responses=_SCOPE)
+@get(
+    "/api/secrets/{key:str}/versions",
+    tags=["secrets"],
+    summary="List a secret's versions",
+    opt=takes(PROGRAM, "secrets:read"),
+)
 async def list_versions(actor: Actor, store: Store, page: Page, key: FromPath[str]) -> Items[SecretVersion]:
     """List who put each version and when, the latest first; never values. Also of a deleted secret."""
     before = page.after(int)
@@ -243,7 +248,7 @@ async def list_versions(actor: Actor, store: Store, page: Page, key: FromPath[st
     tags=["secrets"],
     summary="Roll a secret back",
     status_code=200,
-    opt={"denial": _recorder("secret.rollback")},
+    opt=_takes("secret.rollback", "secrets:read", "secrets:write"),
     responses=_READ,
 )
 async def roll_back(
@@ -272,8 +277,7 @@ async def _rolled_back(store: SecretStore, db: Transaction, number: bytes, key: 
     tags=["secrets"],
     summary="Undelete a secret",
     status_code=200,
-    opt={"denial": _recorder("secret.undelete")},
-    responses=_SCOPE,
+    opt=_takes("secret.undelete", "secrets:write"),
 )
 async def undelete_secret(actor: Actor, store: Store, key: FromPath[str]) -> Response[Secret]:
     """Bring a deleted secret back with the value that it had."""
@@ -285,8 +289,7 @@ async def undelete_secret(actor: Actor, store: Store, key: FromPath[str]) -> Res
     tags=["secrets"],
     summary="Destroy a version of a secret",
     status_code=204,
-    opt={"denial": _recorder("secret.destroy")},
-    responses=_SCOPE,
+    opt=_takes("secret.destroy", "secrets:write"),
 )
 async def destroy_version(actor: Actor, store: Store, key: FromPath[str], data: JSONBody[Version]) -> Response[None]:
     """Destroy the data key of one version for good: nobody opens it again. Its row stays as a tombstone."""
@@ -298,8 +301,7 @@ async def destroy_version(actor: Actor, store: Store, key: FromPath[str], data: 
     tags=["secrets"],
     summary="Read several secrets",
     status_code=200,
-    opt={"denial": _recorder("secret.read")},
-    responses=_SCOPE,
+    opt=_takes("secret.read", "secrets:read"),
 )
 async def read_batch(actor: Actor, store: Store, data: JSONBody[Keys]) -> Batch:
     """Read up to a hundred secrets in one statement; what one key is refused does not keep the others.

@@ -54,9 +54,9 @@ class Caller:
 
     @property
     def _keeps_answers(self) -> bool:
-        """Whether this is a user's command: an Idempotency-Key is his, and nobody and the webhook have none."""
-        is_user = self.credential is not None and self.credential.kind != "esign"
-        return is_user and self._request.method not in SAFE_METHODS
+        """Whether this is an actor's command: an Idempotency-Key is his, and nobody and the webhook have none."""
+        is_actor = self.credential is not None and self.credential.kind != "esign"
+        return is_actor and self._request.method not in SAFE_METHODS
 
     async def effect(self, body: Callable[[Transaction], Awaitable[object]]) -> Response[None]:
         """Run a body for its effect and answer 204, whatever it returns."""

@@ -1,18 +1,56 @@
 """From the headers of a request to the credential that PostgreSQL will be shown."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.datastructures import Cookie
+from litestar.handlers import BaseRouteHandler
 
-from app.database import Credential
+from app.database import Credential, Kind
 from app.errors import FORBIDDEN, MALFORMED, UNAUTHENTICATED, Refusal
 from app.shared import tokens
 from app.shared.tokens import Prefix
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+SESSION: tuple[Kind, ...] = ("session",)
+PERSON: tuple[Kind, ...] = (*SESSION, "personal_token")
+ORGANIZATION: tuple[Kind, ...] = (*PERSON, "organization_token")
+PROGRAM: tuple[Kind, ...] = (*ORGANIZATION, "secret_key")
+ANY: tuple[Kind, ...] = (*PROGRAM, "public_key")
+
 MAX_ORGANIZATION = 255
+
+
+class Taken(NamedTuple):
+    """What a route takes: kinds of credential, and the scopes that the entrance asks of one."""
+
+    kinds: tuple[Kind, ...]
+    scopes: tuple[str, ...]
+
+
+def takes(kinds: tuple[Kind, ...], *scopes: str) -> dict[str, Any]:
+    """Say, as a handler's `opt`, which credentials its route takes. One that does not say takes none."""
+    return {"takes": Taken(kinds, scopes)}
+
+
+def taken_by(handler: BaseRouteHandler) -> Taken:
+    """Return what a handler said it takes."""
+    taken: Taken = handler.opt.get("takes", Taken((), ()))
+    return taken
+
+
+def admitted(request: Request[Any, Any, Any], credential: Credential) -> Credential:
+    """Return the credential with the scopes that its route needs.
+
+    Raises Refusal (401) if the route does not take that kind, however valid it is.
+    """
+    taken = taken_by(request.route_handler)
+    if credential.kind not in taken.kinds:
+        raise Refusal(UNAUTHENTICATED, f"This takes another credential than a {credential.kind.replace('_', ' ')}.")
+    return replace(credential, scopes=taken.scopes)
 
 
 def credential_of(request: Request[Any, Any, Any], *, production: bool) -> Credential:
@@ -54,13 +92,21 @@ def _bearer(authorization: str, organization: str | None) -> Credential:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Refusal(UNAUTHENTICATED)
-    match tokens.prefix_of(token.strip()):
+    if (prefix := tokens.prefix_of(token.strip())) is None:
+        raise Refusal(UNAUTHENTICATED)
+    return Credential(_kind_of(prefix), tokens.digest(token.strip()), organization)
+
+
+def _kind_of(prefix: Prefix) -> Kind:
+    match prefix:
         case Prefix.SESSION:
-            return Credential("session", tokens.digest(token.strip()), organization)
+            return "session"
         case Prefix.PERSONAL:
-            return Credential("token", tokens.digest(token.strip()), organization)
-        case None:
-            raise Refusal(UNAUTHENTICATED)
+            return "personal_token"
+        case Prefix.ORGANIZATION:
+            return "organization_token"
+        case _:
+            return "secret_key" if prefix.is_secret_key else "public_key"
 
 
 def _session(cookie: str, organization: str | None) -> Credential:

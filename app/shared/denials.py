@@ -47,6 +47,7 @@ async def record_denial(error: Exception, scope: Scope) -> None:
 
 async def _write(scope: Any, credential: Credential, refusal: Refusal) -> None:
     database: Database = scope["litestar_app"].state.database
+    credential = replace(credential, scopes=())  # who lacks one enters to be denied, and for nothing else
     if refusal.source == "actor_is_member":  # then he cannot enter that organization to be denied in it either
         credential = replace(credential, organization=None)
     recorder: Recorder = scope["route_handler"].opt.get("denial", _recorded)

@@ -12,6 +12,7 @@ from app.database import Transaction
 from app.errors import found
 from app.shared import queries
 from app.shared.actor import Actor
+from app.shared.credentials import ORGANIZATION, PERSON, takes
 from app.shared.pagination import Items, Page
 from app.shared.queries import Member, MemberRole, Membership
 
@@ -34,7 +35,7 @@ class MemberChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: Role
 
 
-@post(MEMBERS, tags=["members"], summary="Add a member")
+@post(MEMBERS, tags=["members"], summary="Add a member", opt=takes(PERSON, "organizations:write"))
 async def add_member(actor: Actor, organization_id: FromPath[UUID], data: JSONBody[NewMember]) -> Response[Membership]:
     """Add a registered user; this takes an admin, and an owner to add an owner."""
     return await actor.answer(
@@ -42,7 +43,7 @@ async def add_member(actor: Actor, organization_id: FromPath[UUID], data: JSONBo
     )
 
 
-@get(MEMBERS, tags=["members"], summary="List members")
+@get(MEMBERS, tags=["members"], summary="List members", opt=takes(ORGANIZATION))
 async def list_members(actor: Actor, organization_id: FromPath[UUID], page: Page) -> Items[Member]:
     """List the members of one of the caller's organizations."""
     after = page.after(UUID)
@@ -56,7 +57,7 @@ async def list_members(actor: Actor, organization_id: FromPath[UUID], page: Page
     return page.of(await actor.run(members), position=lambda row: row.user_id)
 
 
-@patch(MEMBER, tags=["members"], summary="Change a member's role")
+@patch(MEMBER, tags=["members"], summary="Change a member's role", opt=takes(PERSON, "organizations:write"))
 async def change_member(
     actor: Actor, organization_id: FromPath[UUID], user_id: FromPath[UUID], data: JSONBody[MemberChange]
 ) -> Response[Membership]:
@@ -66,7 +67,7 @@ async def change_member(
     )
 
 
-@delete(MEMBER, tags=["members"], summary="Remove a member")
+@delete(MEMBER, tags=["members"], summary="Remove a member", opt=takes(PERSON, "organizations:write"))
 async def remove_member(actor: Actor, organization_id: FromPath[UUID], user_id: FromPath[UUID]) -> Response[None]:
     """Remove a member, or leave; the last owner cannot."""
     return await actor.effect(

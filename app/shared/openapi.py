@@ -19,7 +19,7 @@ from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
 
 from app import errors
 from app.errors import MEDIA_TYPE, Kind, Problem
-from app.shared.credentials import SAFE_METHODS
+from app.shared.credentials import SAFE_METHODS, Taken, taken_by
 from app.shared.health import VERSION
 from app.shared.pagination import Items
 
@@ -88,9 +88,22 @@ class Anonymous(Operation):
         self.security = []
 
 
+_BEARERS: dict[str, tuple[str, str]] = {
+    "session": ("bf_ses_…", "Whom a login proved. A browser sends it as a cookie."),
+    "personal_token": ("tr_pat_…", "A program of a user."),
+    "organization_token": ("tr_oat_…", "A program of an organization; never a user."),
+    "secret_key": ("tr_dev_… tr_stg_… tr_prev_… tr_prod_…", "A program in an environment; never a user."),
+    "public_key": (
+        "pk_dev_… pk_stg_… pk_prev_…",
+        "Anybody who saw it. It bears no scope and is refused in PRODUCTION.",
+    ),
+}
+
 _SECURITY = {
-    "bearer": SecurityScheme(type="http", scheme="bearer", description="A session or a personal access token."),
-    "session": SecurityScheme(
+    kind: SecurityScheme(type="http", scheme="bearer", bearer_format=format_, description=description)
+    for kind, (format_, description) in _BEARERS.items()
+} | {
+    "session_cookie": SecurityScheme(
         type="apiKey",
         name="brokerflow_session",
         security_scheme_in="cookie",
@@ -106,7 +119,6 @@ def config() -> OpenAPIConfig:
         version=VERSION,
         description="A real-estate brokerage backend in which PostgreSQL keeps the promises.",
         use_handler_docstrings=True,
-        security=[{"bearer": []}, {"session": []}],
         components=Components(security_schemes={**_SECURITY}),
         render_plugins=[_page(), JsonRenderPlugin(), YamlRenderPlugin()],
     )
@@ -142,7 +154,9 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
     mutates = not handler.http_methods <= SAFE_METHODS
     kinds = list(_ALWAYS)
     if "actor" in takes:
+        handler.security = _security(taken_by(handler))
         kinds += _WITH_ACTOR
+        kinds += (errors.INSUFFICIENT_SCOPE,) if taken_by(handler).scopes else ()
         if mutates:
             kinds += (errors.CONFLICT, errors.KEY_REUSED)
             handler.operation_class = Command
@@ -153,6 +167,12 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
     kinds += (errors.INVALID,) if "page" in takes else ()
     kinds += (errors.VERSION_MISMATCH,) if "expected_version" in takes else ()
     handler.responses = {**_specified(kinds), **(handler.responses or {})}
+
+
+def _security(taken: Taken) -> list[dict[str, list[str]]]:
+    """Name the credentials that an operation takes, each with the scopes that it must bear."""
+    schemes = [*taken.kinds, *(["session_cookie"] if "session" in taken.kinds else [])]
+    return [{scheme: list(taken.scopes)} for scheme in schemes]
 
 
 def _specified(kinds: list[Kind]) -> dict[int, ResponseSpec]:

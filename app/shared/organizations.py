@@ -11,6 +11,7 @@ from msgspec import Meta
 from app.errors import found
 from app.shared import queries
 from app.shared.actor import Actor
+from app.shared.credentials import ORGANIZATION, PERSON, takes
 from app.shared.pagination import Items, Page
 from app.shared.queries import Organization
 
@@ -27,13 +28,18 @@ class NewOrganization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-@post("/api/organizations", tags=["organizations"], summary="Found an organization")
+@post(
+    "/api/organizations",
+    tags=["organizations"],
+    summary="Found an organization",
+    opt=takes(PERSON, "organizations:write"),
+)
 async def create_organization(actor: Actor, data: JSONBody[NewOrganization]) -> Response[Organization]:
     """Create an organization that the caller owns."""
     return await actor.answer(lambda db: queries.create_organization(db, title=data.title, slug=data.slug))
 
 
-@get("/api/organizations", tags=["organizations"], summary="List organizations")
+@get("/api/organizations", tags=["organizations"], summary="List organizations", opt=takes(ORGANIZATION))
 async def list_organizations(actor: Actor, page: Page) -> Items[Organization]:
     """List the caller's organizations, the oldest first."""
     after = page.after(UUID)
@@ -41,7 +47,12 @@ async def list_organizations(actor: Actor, page: Page) -> Items[Organization]:
     return page.of(rows, position=lambda row: row.id)
 
 
-@get("/api/organizations/{organization_id:uuid}", tags=["organizations"], summary="Read an organization")
+@get(
+    "/api/organizations/{organization_id:uuid}",
+    tags=["organizations"],
+    summary="Read an organization",
+    opt=takes(ORGANIZATION),
+)
 async def get_organization(actor: Actor, organization_id: FromPath[UUID]) -> Response[Organization]:
     """Return one of the caller's organizations."""
     return await actor.answer(lambda db: found(queries.get_organization(db, id=organization_id)))

@@ -11,7 +11,8 @@ from msgspec import Struct
 from app.queries import Connection, execute, load, many, maybe_one, one
 
 _QUERIES = load("shared")
-CredentialKind = Literal["session", "personal_token", "esign"]
+CredentialKind = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
+EnvironmentType = Literal["DEVELOPMENT", "STAGING", "PREVIEW", "PRODUCTION"]
 MemberRole = Literal["viewer", "agent", "admin", "owner"]
 
 
@@ -20,9 +21,10 @@ class Whoami(Struct, frozen=True):
 
     kind: CredentialKind
     credential_id: UUID
-    user_id: UUID
+    user_id: UUID | None
     organization_id: UUID | None
     organization: str | None
+    environment_id: UUID | None
     environment: str | None
     role: MemberRole | None
     scopes: list[str] | None
@@ -91,8 +93,29 @@ class Organization(Struct, frozen=True):
     created_at: datetime
 
 
+class Project(Struct, frozen=True):
+    """A row of create_project and 2 more."""
+
+    id: UUID
+    organization_id: UUID
+    name: str
+    slug: str
+    created_at: datetime
+
+
+class Environment(Struct, frozen=True):
+    """A row of list_environments."""
+
+    id: UUID
+    organization_id: UUID
+    project_id: UUID
+    slug: str
+    type: EnvironmentType
+    created_at: datetime
+
+
 async def whoami(db: Connection) -> Whoami:
-    """Tell the credential that asks: its kind, user, organization, role and scopes; null scopes are all."""
+    """Tell what the credential that asks proves; null scopes are all."""
     return await one(db, _QUERIES["whoami"], Whoami, {})
 
 
@@ -182,3 +205,33 @@ async def list_organizations(db: Connection, *, after: UUID | None = None, limit
 async def get_organization(db: Connection, *, id: UUID) -> Organization | None:
     """Return one of the caller's organizations."""
     return await maybe_one(db, _QUERIES["get_organization"], Organization, {"id": id})
+
+
+async def create_project(db: Connection, *, organization_id: UUID, name: str, slug: str) -> Project:
+    """Create a project of an organization."""
+    return await one(
+        db, _QUERIES["create_project"], Project, {"organization_id": organization_id, "name": name, "slug": slug}
+    )
+
+
+async def list_projects(
+    db: Connection, *, organization_id: UUID, after: UUID | None = None, limit: int
+) -> list[Project]:
+    """List the projects of one of the caller's organizations, in order of their creation."""
+    return await many(
+        db, _QUERIES["list_projects"], Project, {"organization_id": organization_id, "after": after, "limit": limit}
+    )
+
+
+async def get_project(db: Connection, *, id: UUID) -> Project | None:
+    """Return a project that the caller may see."""
+    return await maybe_one(db, _QUERIES["get_project"], Project, {"id": id})
+
+
+async def list_environments(
+    db: Connection, *, project_id: UUID, after: UUID | None = None, limit: int
+) -> list[Environment]:
+    """List the environments of a project, in order of their creation."""
+    return await many(
+        db, _QUERIES["list_environments"], Environment, {"project_id": project_id, "after": after, "limit": limit}
+    )

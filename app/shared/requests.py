@@ -16,7 +16,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app.errors import INVALID, MALFORMED, UNSUPPORTED_MEDIA_TYPE, FieldError, Refusal, invalid
-from app.shared.credentials import credential_of
+from app.shared.credentials import admitted, credential_of
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
     takes = request.route_handler.parsed_fn_signature.parameters
     if "actor" in takes:
         credential = credential_of(request, production=request.app.state.production)
-        request.scope["state"]["credential"] = credential
+        request.scope["state"]["credential"] = admitted(request, credential)
     if "data" in takes:
         await _require_json(request)
 

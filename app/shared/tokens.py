@@ -16,6 +16,25 @@ class Prefix(StrEnum):
 
     SESSION = "bf_ses_"
     PERSONAL = "tr_pat_"
+    ORGANIZATION = "tr_oat_"
+    SECRET_DEVELOPMENT = "tr_dev_"  # noqa: S105 - a prefix
+    SECRET_STAGING = "tr_stg_"  # noqa: S105 - a prefix
+    SECRET_PREVIEW = "tr_prev_"  # noqa: S105 - a prefix
+    SECRET_PRODUCTION = "tr_prod_"  # noqa: S105 - a prefix
+    PUBLIC_DEVELOPMENT = "pk_dev_"
+    PUBLIC_STAGING = "pk_stg_"
+    PUBLIC_PREVIEW = "pk_prev_"
+    PUBLIC_PRODUCTION = "pk_prod_"
+
+    @property
+    def is_secret_key(self) -> bool:
+        """Whether it is an environment's secret key."""
+        return self.name.startswith("SECRET_")
+
+    @property
+    def is_public_key(self) -> bool:
+        """Whether it is an environment's public key."""
+        return self.name.startswith("PUBLIC_")
 
 
 def mint(prefix: Prefix) -> str:

@@ -1,4 +1,7 @@
 drop function shared.acting_organization(text);
+drop function shared.acting_person();
+drop function shared.current_actor_id();
+drop function shared.current_environment_id();
 drop function shared.current_organization_id();
 drop function shared.current_user_id();
 drop function shared.current_actor();
@@ -6,6 +9,8 @@ drop function apiauth.seal_of(text);
 drop function apiauth.authenticate_message(text);
 drop function apiauth.xor_block(bytea, integer);
 drop table apiauth.context_keys;
+drop function shared.are_personal(text[]);
+drop function shared.is_personal(text);
 drop function shared.are_known_scopes(text[]);
 drop function shared.minimum_role(text);
 drop type shared.actor;

@@ -9,14 +9,17 @@
 set local role brokerflow_owner;
 
 create type shared.member_role as enum ('viewer', 'agent', 'admin', 'owner');
-create type shared.credential_kind as enum ('session', 'personal_token', 'esign');
+create type shared.credential_kind as enum (
+    'session', 'personal_token', 'organization_token', 'secret_key', 'public_key', 'jwt', 'esign'
+);
 
 create type shared.actor as (
     kind shared.credential_kind,
     credential_id uuid,
     user_id uuid,
     organization_id uuid,
-    role shared.member_role,
+    environment_id uuid,
+    role shared.member_role,    -- null without a user: then the scopes alone decide
     scopes text[],              -- null: all, as a session has
     is_platform_admin boolean
 );
@@ -48,7 +51,21 @@ $$;
 
 comment on function shared.are_known_scopes(text[]) is 'Whether each scope exists.';
 
-grant execute on function shared.minimum_role(text), shared.are_known_scopes(text[])
+-- Who signed, and who read a contact, is a person; a program of an organization has none to name.
+create function shared.is_personal(scope text) returns boolean
+language sql immutable parallel safe
+as $$ select is_personal.scope in ('agreements:write', 'contacts:read') $$;
+
+comment on function shared.is_personal(text) is 'Whether what a scope allows records the person who did it, so that no credential without a user may bear it.';
+
+create function shared.are_personal(scopes text[]) returns boolean
+language sql immutable parallel safe
+as $$ select coalesce(bool_or(shared.is_personal(s.name)), false) from unnest(are_personal.scopes) as s (name) $$;
+
+comment on function shared.are_personal(text[]) is 'Whether one of these scopes takes a person.';
+
+grant execute on function
+    shared.minimum_role(text), shared.are_known_scopes(text[]), shared.is_personal(text), shared.are_personal(text[])
 to brokerflow_app, brokerflow_guard, brokerflow_vault;
 
 set local role brokerflow_guard;
@@ -160,6 +177,36 @@ as 'select (shared.current_actor()).organization_id';
 
 comment on function shared.current_organization_id() is 'The tenant of the proved actor, or null.';
 
+create function shared.current_environment_id() returns uuid
+language sql stable parallel restricted
+as 'select (shared.current_actor()).environment_id';
+
+comment on function shared.current_environment_id() is 'The environment whose key or JWT asks, or null.';
+
+-- What an Idempotency-Key belongs to. A key that is rotated, or a JWT that is minted anew, stays the same actor.
+create function shared.current_actor_id() returns uuid
+language sql stable parallel restricted
+as 'select coalesce(a.user_id, a.environment_id, a.organization_id) from shared.current_actor() as a';
+
+comment on function shared.current_actor_id() is 'The proved user, or else environment, or else organization; null for nobody.';
+
+-- What records a person asks for one here, lest a program be told of a missing value.
+create function shared.acting_person() returns uuid
+language plpgsql stable parallel restricted
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+begin
+    if v_actor.kind is not null and v_actor.user_id is null then
+        perform shared.refuse('actor_is_person', 'this takes a person, not a key or token of an organization', 'insufficient_privilege');
+    end if;
+    return v_actor.user_id;
+end;
+$$;
+
+comment on function shared.acting_person() is 'The proved user; refuses the credential of an organization or environment, null for nobody.';
+
 -- Policies compare a row's tenant with this. It raises rather than hides, because a credential without the scope,
 -- or a viewer who writes, is told so (403), whereas another tenant's row does not exist for him (404).
 create function shared.acting_organization(scope text) returns uuid
@@ -186,5 +233,6 @@ $$;
 comment on function shared.acting_organization(text) is 'Axiom A9: the actor''s organization, if his credential bears the scope and his role may use it. Every tenant policy compares with it.';
 
 grant execute on function
-    shared.current_user_id(), shared.current_organization_id(), shared.acting_organization(text)
+    shared.current_user_id(), shared.current_organization_id(), shared.current_environment_id(), shared.current_actor_id(),
+    shared.acting_person(), shared.acting_organization(text)
 to brokerflow_app, brokerflow_guard, brokerflow_vault, brokerflow_auditor;

@@ -111,19 +111,28 @@ create table shared.platform_admins (
 
 comment on table shared.platform_admins is 'Users who judge disputes. Written by the owner alone: no route and no role of the service can make one.';
 
+-- A key is its user's; a program's, its environment's or organization's. The first of them is the actor.
 create table shared.idempotency_keys (
-    user_id uuid not null references shared.users (id) on delete cascade,
+    user_id uuid references shared.users (id) on delete cascade,
+    environment_id uuid references shared.environments (id) on delete cascade,
+    organization_id uuid references shared.organizations (id) on delete cascade,
+    actor_id uuid not null generated always as (coalesce(user_id, environment_id, organization_id)) stored,
     key text not null,
     route text not null,
     request_digest bytea not null,
     status smallint not null,
     response bytea not null,    -- sealed by the service: it may hold a token that is shown once
     created_at timestamptz not null default shared.clock(),
-    constraint idempotency_keys_once_an_actor primary key (user_id, key),
+    constraint idempotency_keys_once_an_actor primary key (actor_id, key),
     constraint idempotency_keys_key_is_visible check (key ~ '^[\x21-\x7e]{1,255}$'),
     constraint idempotency_keys_digest_is_sha256 check (octet_length(request_digest) = 32),
     constraint idempotency_keys_only_successes check (status between 200 and 299)
 );
+
+-- Serve the foreign keys.
+create index idempotency_keys_user_id_idx on shared.idempotency_keys (user_id) where user_id is not null;
+create index idempotency_keys_environment_id_idx on shared.idempotency_keys (environment_id) where environment_id is not null;
+create index idempotency_keys_organization_id_idx on shared.idempotency_keys (organization_id) where organization_id is not null;
 
 comment on table shared.idempotency_keys is 'Responses that were sent, each stored in the transaction of its effect.';
 
@@ -152,6 +161,7 @@ create table shared.audit_log (
     credential_id uuid,
     user_id uuid,
     organization_id uuid,
+    environment_id uuid,
     action text not null,
     subject text not null,
     outcome text not null,

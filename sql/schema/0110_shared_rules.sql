@@ -39,9 +39,9 @@ language sql volatile security definer
 set search_path = ''
 as $$
     insert into shared.audit_log (
-        credential_kind, credential_id, user_id, organization_id, action, subject, outcome, reason, detail, request_id
+        credential_kind, credential_id, user_id, organization_id, environment_id, action, subject, outcome, reason, detail, request_id
     )
-    select a.kind, a.credential_id, a.user_id, a.organization_id,
+    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id,
         write_audit.action, write_audit.subject, write_audit.outcome, write_audit.reason, write_audit.detail, write_audit.request_id
     from shared.current_actor() as a
 $$;
@@ -57,9 +57,9 @@ language sql volatile security definer
 set search_path = ''
 as $$
     insert into shared.audit_log (
-        credential_kind, credential_id, user_id, organization_id, action, subject, outcome, reason, detail, request_id
+        credential_kind, credential_id, user_id, organization_id, environment_id, action, subject, outcome, reason, detail, request_id
     )
-    select a.kind, a.credential_id, a.user_id, a.organization_id,
+    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id,
         write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail,
         write_audits.request_id
     from shared.current_actor() as a

@@ -7,6 +7,7 @@ drop function shared.create_project(uuid, text, text);
 drop function shared.add_member(uuid, text, shared.member_role);
 drop function shared.find_user_by_email(text);
 drop function shared.create_organization(text, text);
+drop function shared.can_build(uuid);
 drop function shared.can_administer(uuid, shared.member_role);
 drop function shared.can_use(text);
 drop function shared.member_role_in(uuid);

@@ -8,10 +8,14 @@ create function shared.current_organization_ids() returns uuid[]
 language sql stable parallel restricted security definer
 set search_path = ''
 as $$
-    select array(select m.organization_id from shared.memberships as m where m.user_id = (select shared.current_user_id()))
+    select array(
+        select m.organization_id from shared.memberships as m where m.user_id = (select shared.current_user_id())
+        union all
+        select a.organization_id from shared.current_actor() as a where a.kind = 'organization_token'
+    )
 $$;
 
-comment on function shared.current_organization_ids() is 'Axiom A9: nobody sees another tenant''s rows. The organizations of the proved user, however many he works in.';
+comment on function shared.current_organization_ids() is 'Axiom A9: nobody sees another tenant''s rows. The organizations of the proved user, however many he works in; that of an organization''s token.';
 revoke execute on function shared.current_organization_ids() from public;
 grant execute on function shared.current_organization_ids() to brokerflow_app;
 
@@ -28,7 +32,7 @@ $$;
 
 comment on function shared.member_role_in(uuid) is 'The role of the actor''s user in an organization, or null.';
 revoke execute on function shared.member_role_in(uuid) from public;
-grant execute on function shared.member_role_in(uuid) to brokerflow_app;
+grant execute on function shared.member_role_in(uuid) to brokerflow_app, brokerflow_guard;
 
 -- Policies ask it. It raises, so that a credential without the scope is told so; the tenant is another question.
 create function shared.can_use(scope text) returns boolean
@@ -46,7 +50,7 @@ end;
 $$;
 
 comment on function shared.can_use(text) is 'Whether the actor''s credential bears a scope; raises where it does not.';
-grant execute on function shared.can_use(text) to brokerflow_app;
+grant execute on function shared.can_use(text) to brokerflow_app, brokerflow_guard;
 
 -- The organization in question need not be the one the actor works in. A member of too low a role is told so (403);
 -- to a stranger the organization does not exist (404).
@@ -57,6 +61,9 @@ as $$
 declare
     v_role shared.member_role := shared.member_role_in(can_administer.organization_id);
 begin
+    if can_administer.organization_id = shared.current_organization_id() then
+        perform shared.acting_person();
+    end if;
     if v_role is null or not shared.can_use('organizations:write') then
         return false;
     end if;
@@ -70,7 +77,24 @@ end;
 $$;
 
 comment on function shared.can_administer(uuid, shared.member_role) is 'Whether the actor has at least this role in an organization; raises where he is a member and his role or credential is too weak.';
-grant execute on function shared.can_administer(uuid, shared.member_role) to brokerflow_app;
+grant execute on function shared.can_administer(uuid, shared.member_role) to brokerflow_app, brokerflow_guard;
+
+-- Roles and tokens are given by persons, lest a leaked token appoint its successors. Projects and environments are
+-- also a program's to make.
+create function shared.can_build(organization_id uuid) returns boolean
+language plpgsql stable parallel restricted
+set search_path = ''
+as $$
+begin
+    if (shared.current_actor()).kind = 'organization_token' and can_build.organization_id = shared.current_organization_id() then
+        return shared.can_use('organizations:write');
+    end if;
+    return shared.can_administer(can_build.organization_id);
+end;
+$$;
+
+comment on function shared.can_build(uuid) is 'Whether the actor may make projects, environments and keys in an organization: its admins, and its tokens with organizations:write.';
+grant execute on function shared.can_build(uuid) to brokerflow_app, brokerflow_guard;
 
 -- A command, because the new row is visible to its founder only after the trigger has made him a member.
 create function shared.create_organization(title text, slug text) returns shared.organizations
@@ -142,7 +166,7 @@ as $$
 declare
     v_project shared.projects;
 begin
-    if not shared.can_administer(create_project.organization_id) then
+    if not shared.can_build(create_project.organization_id) then
         perform shared.refuse('not_found', 'there is no such organization, or it is not yours', 'no_data_found');
     end if;
     insert into shared.projects as p (organization_id, name, slug)
@@ -152,7 +176,7 @@ begin
 end;
 $$;
 
-comment on function shared.create_project(uuid, text, text) is 'Creates a project of an organization that the actor administers.';
+comment on function shared.create_project(uuid, text, text) is 'Creates a project of an organization in which the actor may build.';
 grant execute on function shared.create_project(uuid, text, text) to brokerflow_app;
 
 create function shared.create_environment(project_id uuid, slug text, type shared.environment_type) returns shared.environments
@@ -174,7 +198,7 @@ begin
 end;
 $$;
 
-comment on function shared.create_environment(uuid, text, shared.environment_type) is 'Creates an environment of a project whose organization the actor administers.';
+comment on function shared.create_environment(uuid, text, shared.environment_type) is 'Creates an environment of a project, in an organization in which the actor may build.';
 grant execute on function shared.create_environment(uuid, text, shared.environment_type) to brokerflow_app;
 
 -- A second command with the same key waits for nobody: the lock is tried, and a taken one is said to be in flight.
@@ -183,13 +207,13 @@ language plpgsql volatile
 set search_path = ''
 as $$
 declare
-    v_user_id uuid := shared.current_user_id();
+    v_actor_id uuid := shared.current_actor_id();
     v_stored shared.idempotency_keys;
 begin
-    if not pg_try_advisory_xact_lock(hashtextextended(find_response.key, hashtextextended(v_user_id::text, 0))) then
+    if not pg_try_advisory_xact_lock(hashtextextended(find_response.key, hashtextextended(v_actor_id::text, 0))) then
         perform shared.refuse('idempotency_keys_once_an_actor', 'a request with this key is being answered', 'lock_not_available');
     end if;
-    select * into v_stored from shared.idempotency_keys as k where k.user_id = v_user_id and k.key = find_response.key;
+    select * into v_stored from shared.idempotency_keys as k where k.actor_id = v_actor_id and k.key = find_response.key;
     if not found then
         return;
     end if;

@@ -33,14 +33,17 @@ create policy select_guard on shared.users for select to brokerflow_guard using 
 create policy insert_guard on shared.users for insert to brokerflow_guard with check (true);
 grant select, insert (email, full_name), references (id) on shared.users to brokerflow_guard;
 
+-- A key sees the organization, project and environment that it is of, and nobody's name.
 create policy select_member on shared.organizations for select to brokerflow_app
 using (id = any ((select shared.current_organization_ids())::uuid[]));
+create policy select_key on shared.organizations for select to brokerflow_app
+using (id = (select shared.current_organization_id()));
 create policy insert_founder on shared.organizations for insert to brokerflow_app
-with check ((select shared.current_user_id()) is not null and shared.can_use('organizations:write'));
+with check ((select shared.acting_person()) is not null and shared.can_use('organizations:write'));
 grant select, insert (id, title, slug) on shared.organizations to brokerflow_app;
 
 create policy select_guard on shared.organizations for select to brokerflow_guard using (true);
-grant select on shared.organizations to brokerflow_guard;
+grant select, references (id) on shared.organizations to brokerflow_guard;
 
 -- Insert is not granted: add_member asks for an address. An owner is made by an owner. One may always leave; removing
 -- others takes an admin, removing an owner an owner.
@@ -62,14 +65,18 @@ grant select on shared.memberships to brokerflow_guard;
 -- Update and delete are not granted: a slug is in the configuration of programs, a type in the prefix of keys.
 create policy select_member on shared.projects for select to brokerflow_app
 using (organization_id = any ((select shared.current_organization_ids())::uuid[]));
-create policy insert_admin on shared.projects for insert to brokerflow_app
-with check (shared.can_administer(organization_id));
+create policy select_key on shared.projects for select to brokerflow_app
+using (id = (select e.project_id from shared.environments as e where e.id = (select shared.current_environment_id())));
+create policy insert_builder on shared.projects for insert to brokerflow_app
+with check (shared.can_build(organization_id));
 grant select, insert (organization_id, name, slug) on shared.projects to brokerflow_app;
 
 create policy select_member on shared.environments for select to brokerflow_app
 using (organization_id = any ((select shared.current_organization_ids())::uuid[]));
-create policy insert_admin on shared.environments for insert to brokerflow_app
-with check (shared.can_administer(organization_id));
+create policy select_key on shared.environments for select to brokerflow_app
+using (id = (select shared.current_environment_id()));
+create policy insert_builder on shared.environments for insert to brokerflow_app
+with check (shared.can_build(organization_id));
 grant select, insert (organization_id, project_id, slug, type) on shared.environments to brokerflow_app;
 
 create policy select_guard on shared.environments for select to brokerflow_guard using (true);
@@ -80,10 +87,13 @@ grant select on shared.platform_admins to brokerflow_guard;
 
 -- Update and delete are not granted: what was answered was answered.
 create policy select_actor on shared.idempotency_keys for select to brokerflow_app
-using (user_id = (select shared.current_user_id()));
+using (actor_id = (select shared.current_actor_id()));
 create policy insert_actor on shared.idempotency_keys for insert to brokerflow_app
-with check (user_id = (select shared.current_user_id()));
-grant select, insert (user_id, key, route, request_digest, status, response) on shared.idempotency_keys to brokerflow_app;
+with check (
+    actor_id = (select shared.current_actor_id())
+    and user_id is not distinct from (select shared.current_user_id())
+);
+grant select, insert (user_id, environment_id, organization_id, key, route, request_digest, status, response) on shared.idempotency_keys to brokerflow_app;
 
 -- The service has no grant on outbox, audit_log and platform_admins: triggers and commands write them.
 

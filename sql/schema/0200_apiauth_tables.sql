@@ -69,6 +69,69 @@ comment on constraint personal_tokens_stored_as_digest on apiauth.personal_token
 comment on constraint personal_tokens_end_within_a_year on apiauth.personal_tokens is
     'Axiom A10: expired never authenticates. Each token has an end, at most 365 days ahead.';
 
+create table apiauth.organization_tokens (
+    id uuid primary key default shared.uuidv7(),
+    organization_id uuid not null references shared.organizations (id) on delete cascade,
+    name text not null,
+    digest bytea not null,
+    token_hint text not null,
+    scopes text[] not null,
+    created_at timestamptz not null default shared.clock(),
+    expires_at timestamptz,
+    last_used_at timestamptz,
+    revoked_at timestamptz,
+    constraint organization_tokens_digest_key unique (digest),
+    constraint organization_tokens_stored_as_digest check (octet_length(digest) = 32),
+    constraint organization_tokens_name_is_present check (name ~ '\S' and length(name) <= 100),
+    constraint organization_tokens_hint_is_four_characters check (token_hint ~ '^[0-9A-Za-z]{4}$'),
+    constraint organization_tokens_scopes_are_known check (cardinality(scopes) > 0 and shared.are_known_scopes(scopes)),
+    constraint organization_tokens_scopes_record_no_person check (not shared.are_personal(scopes)),
+    constraint organization_tokens_expire_later check (expires_at > created_at)
+);
+
+-- Serves the foreign key, and the list of an organization's tokens, newest first.
+create index organization_tokens_organization_id_idx on apiauth.organization_tokens (organization_id, id);
+
+comment on table apiauth.organization_tokens is 'Access tokens of an organization: they outlive whoever made them, and act in nobody''s name. Who that was is in the audit log.';
+comment on constraint organization_tokens_stored_as_digest on apiauth.organization_tokens is
+    'Axiom A10: no credential at rest can be replayed. A token is stored as the digest of its digest.';
+comment on constraint organization_tokens_scopes_record_no_person on apiauth.organization_tokens is
+    'Axiom A9: who asks is proved. What records a person is done by one, so an organization''s token has no scope for it.';
+
+-- A row a key, not a pair of columns: while a rotation's grace lasts, there are two of each kind.
+create table apiauth.environment_keys (
+    id uuid primary key default shared.uuidv7(),
+    organization_id uuid not null,
+    environment_id uuid not null,
+    kind shared.credential_kind not null,
+    digest bytea not null,
+    token_hint text not null,
+    created_at timestamptz not null default shared.clock(),
+    rotated_at timestamptz,
+    expires_at timestamptz,
+    last_used_at timestamptz,
+    constraint environment_keys_environment_id_fkey foreign key (environment_id, organization_id)
+        references shared.environments (id, organization_id) on delete cascade,
+    constraint environment_keys_digest_key unique (digest),
+    constraint environment_keys_secret_or_public check (kind in ('secret_key', 'public_key')),
+    constraint environment_keys_stored_as_digest check (octet_length(digest) = 32),
+    constraint environment_keys_hint_is_four_characters check (token_hint ~ '^[0-9A-Za-z]{4}$'),
+    constraint environment_keys_end_when_rotated check ((rotated_at is null) = (expires_at is null)),
+    constraint environment_keys_grace_is_bounded check (expires_at between rotated_at and rotated_at + interval '7 days')
+);
+
+-- Serves the rotation as well.
+create unique index environment_keys_one_current on apiauth.environment_keys (environment_id, kind) where expires_at is null;
+
+-- Serves the foreign key.
+create index environment_keys_environment_id_idx on apiauth.environment_keys (environment_id, organization_id);
+
+comment on table apiauth.environment_keys is 'Keys of environments. A secret key is its environment; a public key is in everybody''s hands and proves next to nothing.';
+comment on constraint environment_keys_stored_as_digest on apiauth.environment_keys is
+    'Axiom A10: no credential at rest can be replayed. A key is stored as the digest of its digest.';
+comment on constraint environment_keys_grace_is_bounded on apiauth.environment_keys is
+    'Axiom A10: expired never authenticates. A key that was rotated ends, at most seven days later.';
+
 create table apiauth.esign_keys (
     digest bytea primary key,
     trusted_at timestamptz not null default shared.clock(),

@@ -1,6 +1,12 @@
 drop function apiauth.enter_esign(bytea);
-drop function apiauth.enter_token(bytea, text);
-drop function apiauth.enter_session(bytea, text);
-drop function apiauth.admit(shared.credential_kind, uuid, uuid, text[], text);
-drop function apiauth.seal_actor(shared.credential_kind, uuid, uuid, uuid, shared.member_role, text[], boolean);
+drop function apiauth.enter_public_key(bytea, text, text[]);
+drop function apiauth.enter_secret_key(bytea, text, text[]);
+drop function apiauth.admit_key(shared.credential_kind, bytea, text, text[]);
+drop function apiauth.scopes_of(shared.credential_kind);
+drop function apiauth.enter_organization_token(bytea, text, text[]);
+drop function apiauth.enter_token(bytea, text, text[]);
+drop function apiauth.enter_session(bytea, text, text[]);
+drop function apiauth.admit_program(shared.credential_kind, uuid, uuid, uuid, text[], text, text[]);
+drop function apiauth.admit(shared.credential_kind, uuid, uuid, text[], text, text[]);
+drop function apiauth.seal_actor(shared.credential_kind, uuid, uuid, uuid, uuid, shared.member_role, text[], boolean, text[]);
 drop function apiauth.refuse_credential();

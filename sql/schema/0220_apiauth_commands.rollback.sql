@@ -1,5 +1,11 @@
 drop function apiauth.replace_esign_keys(bytea[]);
 drop function apiauth.trust_esign_keys(bytea[]);
+drop function apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text);
+drop function apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval);
+drop function apiauth.revoke_organization_token(uuid, uuid);
+drop function apiauth.list_organization_tokens(uuid, uuid, integer);
+drop function apiauth.create_organization_token(uuid, text, bytea, text, text[], interval);
+drop type apiauth.organization_token;
 drop function apiauth.revoke_personal_token(uuid);
 drop function apiauth.list_personal_tokens();
 drop function apiauth.create_personal_token(text, bytea, text, text[], interval);

@@ -103,6 +103,7 @@ declare
     v_token apiauth.personal_tokens;
     v_now timestamptz := shared.clock();    -- read once: the longest lifetime counts from created_at
 begin
+    perform shared.acting_person();
     if not (array['tokens:write'] || create_personal_token.scopes) <@ coalesce(v_actor.scopes, array['tokens:write'] || create_personal_token.scopes) then
         perform shared.refuse('credential_scope', 'a token mints no scope that it lacks, and none without tokens:write', 'insufficient_privilege');
     end if;
@@ -154,6 +155,147 @@ $$;
 comment on function apiauth.revoke_personal_token(uuid) is
     'Axiom A10: revoked never authenticates, from the next statement on. False where the actor''s user has no such token.';
 
+-- Its own type, so that the query files see which columns may be null.
+create type apiauth.organization_token as (
+    id uuid, name text, token_hint text, scopes text[], created_at timestamptz, expires_at timestamptz, last_used_at timestamptz
+);
+
+create function apiauth.create_organization_token(
+    organization_id uuid, name text, digest bytea, token_hint text, scopes text[], lifetime interval
+) returns apiauth.organization_token
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+    v_token apiauth.organization_tokens;
+    v_now timestamptz := shared.clock();
+begin
+    if not shared.can_administer(create_organization_token.organization_id) then
+        perform shared.refuse('not_found', 'there is no such organization, or it is not yours', 'no_data_found');
+    end if;
+    if not (array['tokens:write'] || create_organization_token.scopes) <@ coalesce(v_actor.scopes, array['tokens:write'] || create_organization_token.scopes) then
+        perform shared.refuse('credential_scope', 'a token mints no scope that it lacks, and none without tokens:write', 'insufficient_privilege');
+    end if;
+    insert into apiauth.organization_tokens as t (organization_id, name, digest, token_hint, scopes, created_at, expires_at)
+    values (
+        create_organization_token.organization_id, create_organization_token.name, sha256(create_organization_token.digest),
+        create_organization_token.token_hint, create_organization_token.scopes, v_now, v_now + create_organization_token.lifetime
+    )
+    returning t.* into v_token;
+    perform shared.write_audit(
+        'organization_token.create', 'token/' || v_token.id,
+        detail => jsonb_build_object('organization_id', v_token.organization_id, 'scopes', v_token.scopes)
+    );
+    return (v_token.id, v_token.name, v_token.token_hint, v_token.scopes, v_token.created_at, v_token.expires_at, v_token.last_used_at);
+end;
+$$;
+
+comment on function apiauth.create_organization_token(uuid, text, bytea, text, text[], interval) is
+    'Axiom A10: tokens are stored as digests of digests. Makes a token of an organization that the actor administers, with no scope that he lacks; a null lifetime is endless.';
+
+create function apiauth.list_organization_tokens(organization_id uuid, after uuid, max integer) returns setof apiauth.organization_token
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+    if not shared.can_administer(list_organization_tokens.organization_id) then
+        perform shared.refuse('not_found', 'there is no such organization, or it is not yours', 'no_data_found');
+    end if;
+    return query
+    select t.id, t.name, t.token_hint, t.scopes, t.created_at, t.expires_at, t.last_used_at
+    from apiauth.organization_tokens as t
+    where t.organization_id = list_organization_tokens.organization_id
+        and t.id < coalesce(list_organization_tokens.after, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        and t.revoked_at is null
+    order by t.id desc
+    limit list_organization_tokens.max;
+end;
+$$;
+
+comment on function apiauth.list_organization_tokens(uuid, uuid, integer) is
+    'Axiom A9: nobody sees another tenant''s rows. The tokens of an organization that the actor administers, newest first.';
+
+create function apiauth.revoke_organization_token(organization_id uuid, id uuid) returns boolean
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+    if not (shared.can_administer(revoke_organization_token.organization_id) and shared.can_use('tokens:write')) then
+        return false;
+    end if;
+    update apiauth.organization_tokens as t set revoked_at = shared.clock()
+    where t.id = revoke_organization_token.id
+        and t.organization_id = revoke_organization_token.organization_id
+        and t.revoked_at is null;
+    if found then
+        perform shared.write_audit('organization_token.revoke', 'token/' || revoke_organization_token.id);
+    end if;
+    return found;
+end;
+$$;
+
+comment on function apiauth.revoke_organization_token(uuid, uuid) is
+    'Axiom A10: revoked never authenticates, from the next statement on. False where an organization of the actor has no such token.';
+
+-- Rows are locked before they are changed: of two rotations the second waits, and then sees the first one's keys.
+create function apiauth.issue_environment_keys(
+    environment_id uuid, secret_digest bytea, secret_hint text, public_digest bytea, public_hint text, grace interval
+) returns timestamptz
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+    v_organization_id uuid;
+    v_now timestamptz;
+begin
+    select e.organization_id into v_organization_id
+    from shared.environments as e
+    where e.id = issue_environment_keys.environment_id;
+    if not found or not shared.can_build(v_organization_id) then
+        perform shared.refuse('not_found', 'there is no such environment, or it is not yours', 'no_data_found');
+    end if;
+    perform from apiauth.environment_keys as k where k.environment_id = issue_environment_keys.environment_id order by k.id for update;
+    v_now := shared.clock();
+    update apiauth.environment_keys as k
+    set rotated_at = coalesce(k.rotated_at, v_now), expires_at = least(k.expires_at, v_now + issue_environment_keys.grace)
+    where k.environment_id = issue_environment_keys.environment_id and coalesce(k.expires_at > v_now, true);
+    insert into apiauth.environment_keys (organization_id, environment_id, kind, digest, token_hint)
+    values
+        (v_organization_id, issue_environment_keys.environment_id, 'secret_key', sha256(issue_environment_keys.secret_digest), issue_environment_keys.secret_hint),
+        (v_organization_id, issue_environment_keys.environment_id, 'public_key', sha256(issue_environment_keys.public_digest), issue_environment_keys.public_hint);
+    perform shared.write_audit(
+        'environment_keys.issue', 'environment/' || issue_environment_keys.environment_id,
+        detail => jsonb_build_object('grace', issue_environment_keys.grace)
+    );
+    return v_now + issue_environment_keys.grace;
+end;
+$$;
+
+comment on function apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval) is
+    'Axiom A10: keys are stored as digests of digests. New keys of an environment in which the actor may build; the earlier ones end with the grace, and sooner if they were to.';
+
+-- Runs as its caller, under the policies of shared; only the keys cross into the guard's table.
+create function apiauth.create_environment(
+    project_id uuid, slug text, type shared.environment_type, secret_digest bytea, secret_hint text, public_digest bytea, public_hint text
+) returns shared.environments
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_environment shared.environments := shared.create_environment(create_environment.project_id, create_environment.slug, create_environment.type);
+begin
+    perform apiauth.issue_environment_keys(
+        v_environment.id, create_environment.secret_digest, create_environment.secret_hint, create_environment.public_digest,
+        create_environment.public_hint, interval '0'
+    );
+    return v_environment;
+end;
+$$;
+
+comment on function apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text) is
+    'Creates an environment together with its first keys.';
+
 -- The first secrets are trusted on first use, when the service first starts; after that only a holder of a trusted
 -- one introduces others, which is how secrets rotate. So a stranger who reaches this function gains nothing.
 create function apiauth.trust_esign_keys(digests bytea[]) returns void
@@ -201,11 +343,19 @@ revoke execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
     apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(),
     apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
-    apiauth.revoke_personal_token(uuid), apiauth.trust_esign_keys(bytea[])
+    apiauth.revoke_personal_token(uuid), apiauth.create_organization_token(uuid, text, bytea, text, text[], interval),
+    apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
+    apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),
+    apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text),
+    apiauth.trust_esign_keys(bytea[])
 from public;
 grant execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
     apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(),
     apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
-    apiauth.revoke_personal_token(uuid), apiauth.trust_esign_keys(bytea[])
+    apiauth.revoke_personal_token(uuid), apiauth.create_organization_token(uuid, text, bytea, text, text[], interval),
+    apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
+    apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),
+    apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text),
+    apiauth.trust_esign_keys(bytea[])
 to brokerflow_app;

@@ -6,4 +6,6 @@ set local role brokerflow_guard;
 alter table apiauth.passwords enable row level security;
 alter table apiauth.sessions enable row level security;
 alter table apiauth.personal_tokens enable row level security;
+alter table apiauth.organization_tokens enable row level security;
+alter table apiauth.environment_keys enable row level security;
 alter table apiauth.esign_keys enable row level security;

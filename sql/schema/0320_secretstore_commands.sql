@@ -23,18 +23,20 @@ set search_path = ''
 as $$
 declare
     v_organization_id uuid := shared.acting_organization(acting_scope.right_needed);
+    v_own_id uuid := shared.current_environment_id();
+    v_environment_id uuid := coalesce(acting_scope.environment_id, v_own_id);
 begin
-    if v_organization_id is null or acting_scope.environment_id is not null and not exists (
-        select from shared.environments as e where e.id = acting_scope.environment_id and e.organization_id = v_organization_id
+    if v_organization_id is null or v_environment_id <> v_own_id or v_environment_id is distinct from v_own_id and not exists (
+        select from shared.environments as e where e.id = v_environment_id and e.organization_id = v_organization_id
     ) then
         perform shared.refuse('not_found', 'there is no such environment, or it is not yours', 'no_data_found');
     end if;
-    return (v_organization_id, acting_scope.environment_id, coalesce(acting_scope.environment_id, v_organization_id));
+    return (v_organization_id, v_environment_id, coalesce(v_environment_id, v_organization_id));
 end;
 $$;
 
 comment on function secretstore.acting_scope(text, uuid) is
-    'Axiom A9: nobody sees or touches another tenant''s rows. The scope that the actor asks for, if it is of his organization and he may use it so.';
+    'Axiom A9: nobody sees or touches another tenant''s rows. The scope that the actor asks for, if it is of his organization and he may use it so; a key of an environment has that one and no other.';
 
 create function secretstore.subject_of(organization_id uuid, environment_id uuid, key text) returns text
 language sql immutable parallel safe
@@ -120,6 +122,7 @@ declare
 begin
     select * into v_secret from secretstore.secrets as s
     where s.id = put_version.secret_id and s.organization_id = v_organization_id
+        and s.environment_id is not distinct from coalesce(shared.current_environment_id(), s.environment_id)
     for no key update;
     if not found then
         perform shared.refuse('not_found', 'there is no such secret, or it is not yours', 'no_data_found');
@@ -335,7 +338,7 @@ begin
     end if;
     perform shared.write_audit(
         record_denial.action,
-        secretstore.subject_of(v_actor.organization_id, record_denial.environment_id, record_denial.key),
+        secretstore.subject_of(v_actor.organization_id, coalesce(record_denial.environment_id, v_actor.environment_id), record_denial.key),
         'denied', record_denial.reason, jsonb_strip_nulls(jsonb_build_object('address', record_denial.address)), record_denial.request_id
     );
 end;

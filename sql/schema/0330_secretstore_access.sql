@@ -15,9 +15,12 @@ create policy all_vault on secretstore.secrets for all to brokerflow_vault using
 create policy all_vault on secretstore.secret_versions for all to brokerflow_vault using (true) with check (true);
 create policy all_vault on secretstore.read_grants for all to brokerflow_vault using (true) with check (true);
 
--- Keys and dates are not sealed. Insert, update and delete are not granted: commands write.
+-- Keys and dates are not sealed; a key of an environment sees those of that one. Insert, update and delete are not granted: commands write.
 create policy select_member on secretstore.secrets for select to brokerflow_app
-using (organization_id = (select shared.acting_organization('secrets:read')));
+using (
+    organization_id = (select shared.acting_organization('secrets:read'))
+    and ((select shared.current_environment_id()) is null or environment_id = (select shared.current_environment_id()))
+);
 grant select on secretstore.secrets to brokerflow_app;
 
 -- ciphertext and wrapped_key are granted to nobody: take_reads hands them out.

@@ -18,7 +18,7 @@ alter table agreement.invoices enable row level security;
 
 -- Brokers know each other by name; a broker is made and renamed by the organization's owner. Delete is not granted.
 create policy select_anyone on agreement.brokers for select to brokerflow_app
-using ((select shared.current_user_id()) is not null);
+using ((select (shared.current_actor()).kind) not in ('public_key', 'esign'));
 create policy insert_owner on agreement.brokers for insert to brokerflow_app
 with check (shared.can_administer(id, 'owner'));
 create policy update_owner on agreement.brokers for update to brokerflow_app

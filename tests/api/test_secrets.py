@@ -155,7 +155,7 @@ def test_of_a_hundred_who_expect_one_version_one_wins(owner: Caller, look: Look)
 
 def test_a_thousand_puts_over_ten_keys_number_without_a_gap(owner: Caller, look: Look) -> None:
     for _ in range(10):
-        calls = [lambda n=n: put(owner, f"k{n % 10}", n) for n in range(100)]  # type: ignore[misc]
+        calls = [lambda n=n: put(owner, f"k{n % 10}", n) for n in range(100)]
         assert {answer.status_code for answer in at_once(calls)} == {200}
     rows = look.execute(
         "select s.version, array_agg(v.version order by v.version) from secretstore.secrets as s "
@@ -352,6 +352,46 @@ def test_environments_are_scopes_of_their_own(owner: Caller, other: Caller, look
         problem(owner.get(f"/api/secrets?environment={each}"), 404, "not_found")
         problem(owner.get(f"/api/secrets/count?environment={each}"), 404, "not_found")
     assert fields(problem(owner.get("/api/secrets/k?environment=dev"), 422, "invalid")) == ["environment"]
+
+
+def test_an_environments_key_has_its_own_scope_and_no_other(owner: Caller, client: httpx.Client, look: Look) -> None:
+    path = f"/api/organizations/{owner.broker_id}"
+    project = created(owner.post(f"{path}/projects", json={"name": "Web", "slug": "web"}))
+    one, two = (
+        created(owner.post(f"/api/projects/{project['id']}/environments", json={"slug": slug, "type": "PRODUCTION"}))
+        for slug in ("one", "two")
+    )
+    put(owner, "k", "organization")
+    for each in (one, two):
+        owner.put(f"/api/secrets/k?environment={each['id']}", json={"value": each["slug"]})
+    key = bearer(one["secret_key"])
+    assert client.get("/api/secrets/k", headers=key).json()["value"] == "one"
+    assert client.get(f"/api/secrets/k?environment={one['id']}", headers=key).json()["value"] == "one"
+    assert is_put(client.put("/api/secrets/k", json={"value": "anew"}, headers=key))["environment_id"] == one["id"]
+    assert client.get("/api/secrets/count", headers=key).json() == {"count": 1}
+    assert len(client.get("/api/secrets/k/versions", headers=key).json()["items"]) == 2
+    for other in (two["id"], UUID(int=0)):
+        problem(client.get(f"/api/secrets/k?environment={other}", headers=key), 404, "not_found")
+        problem(client.put(f"/api/secrets/k?environment={other}", json={"value": 1}, headers=key), 404, "not_found")
+        problem(client.get(f"/api/secrets?environment={other}", headers=key), 404, "not_found")
+    rows = look.execute(
+        "select distinct credential_kind::text, environment_id::text, user_id from shared.audit_log "
+        "where subject = %s and credential_kind = 'secret_key'",
+        [f"secret/{owner.broker_id}/{one['id']}/k"],
+    ).fetchall()
+    assert rows == [("secret_key", one["id"], None)]
+
+
+def test_an_organizations_token_reaches_all_of_it(owner: Caller, client: httpx.Client, look: Look) -> None:
+    place = environment(look, owner.organization, "one")
+    put(owner, "k", "organization")
+    owner.put(f"/api/secrets/k?environment={place}", json={"value": "one"})
+    path = f"/api/organizations/{owner.broker_id}/tokens"
+    program = created(owner.post(path, json={"name": "deploy", "scopes": ["secrets:read"]}))
+    headers = bearer(program["token"])
+    assert client.get("/api/secrets/k", headers=headers).json()["value"] == "organization"
+    assert client.get(f"/api/secrets/k?environment={place}", headers=headers).json()["value"] == "one"
+    problem(client.delete("/api/secrets/k", headers=headers), 403, "insufficient_scope")
 
 
 def test_scopes_and_roles_are_needed_and_their_denials_recorded(

@@ -21,6 +21,7 @@ COMMENTS = "select objoid, description from pg_description where description lik
 QUESTIONS = {
     "credential_authenticates",  # an entrance: who is it?
     "actor_is_member",  # an entrance: of that organization?
+    "actor_is_person",  # a policy, a command: is it a person, where a person is recorded?
     "credential_scope",  # a policy: does the token bear the scope?
     "member_role",  # a policy: may the role use it?
     "not_found",  # a command: what is not the caller's does not exist
@@ -232,8 +233,8 @@ def test_what_nobody_may_write_is_granted_to_nobody(ask: Ask) -> None:
     )
     assert {name for (name,) in readable} == {
         "apiauth.context_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
-        "apiauth.esign_keys", "secretstore.read_grants", "agreement.contacts", "agreement.timeline_heads",
-        "shared.outbox", "shared.audit_log", "shared.platform_admins",
+        "apiauth.organization_tokens", "apiauth.environment_keys", "apiauth.esign_keys", "secretstore.read_grants",
+        "agreement.contacts", "agreement.timeline_heads", "shared.outbox", "shared.audit_log", "shared.platform_admins",
     }  # fmt: skip
 
 

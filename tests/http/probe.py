@@ -12,6 +12,7 @@ from litestar.response import ServerSentEvent
 from app.database import Transaction
 from app.errors import found
 from app.shared.actor import Actor, ExpectedVersion, Visitor
+from app.shared.credentials import PERSON, takes
 from app.shared.pagination import Items, Page
 
 # Counts the runs of a body by the label its request gave.
@@ -59,21 +60,21 @@ async def organization(db: Transaction, condition: str, *arguments: object) -> O
     return rows[0] if rows else None
 
 
-@post("/probe/organizations")
+@post("/probe/organizations", opt=takes(PERSON))
 async def create(actor: Actor, data: JSONBody[NewOrganization]) -> Response[Organization]:
     """Create an organization."""
     call = "shared.create_organization($1, $2)"
     return await actor.answer(lambda db: found(organization(db, call, data.title, data.slug)))
 
 
-@get("/probe/organizations/{organization_id:uuid}")
+@get("/probe/organizations/{organization_id:uuid}", opt=takes(PERSON))
 async def read(actor: Actor, organization_id: FromPath[UUID]) -> Response[Organization]:
     """Return an organization."""
     condition = "shared.organizations where id = $1"
     return await actor.answer(lambda db: found(organization(db, condition, organization_id)))
 
 
-@get("/probe/organizations")
+@get("/probe/organizations", opt=takes(PERSON))
 async def read_all(actor: Actor, page: Page) -> Items[Organization]:
     """List organizations."""
     condition = "shared.organizations where $1::uuid is null or id > $1 order by id limit $2"
@@ -82,7 +83,7 @@ async def read_all(actor: Actor, page: Page) -> Items[Organization]:
     return page.of(rows, position=lambda row: row.id)
 
 
-@get("/probe/others")
+@get("/probe/others", opt=takes(PERSON))
 async def read_others(actor: Actor, page: Page) -> Items[Organization]:
     """List nothing, by another route."""
     page.after(UUID)
@@ -90,7 +91,7 @@ async def read_others(actor: Actor, page: Page) -> Items[Organization]:
     return page.of(rows, position=lambda row: row.id)
 
 
-@patch("/probe/organizations/{organization_id:uuid}")
+@patch("/probe/organizations/{organization_id:uuid}", opt=takes(PERSON))
 async def change(
     actor: Actor, organization_id: FromPath[UUID], data: JSONBody[NewOrganization], expected_version: ExpectedVersion
 ) -> Response[Organization]:
@@ -103,14 +104,14 @@ async def change(
     return await actor.answer(lambda db: found(organization(db, condition, organization_id, expected_version)))
 
 
-@delete("/probe/organizations/{organization_id:uuid}")
+@delete("/probe/organizations/{organization_id:uuid}", opt=takes(PERSON))
 async def remove(actor: Actor, organization_id: FromPath[UUID]) -> Response[None]:
     """Remove an organization, which nobody may."""
     statement = "delete from shared.organizations where id = $1"
     return await actor.effect(lambda db: db.fetch(statement, [organization_id]))
 
 
-@post("/probe/statements", status_code=200)
+@post("/probe/statements", status_code=200, opt=takes(PERSON))
 async def run(actor: Actor, data: JSONBody[Statement]) -> Response[list[str]]:
     """Run any SQL as the actor and answer the first column as text."""
 

@@ -3,12 +3,13 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.database import Kind
 from app.main import create_app
 from app.settings import Settings
 
@@ -66,9 +67,10 @@ def test_headers_and_security_are_told(described: Any) -> None:
     assert parameters(one, "patch") == {"X-Organization", "Idempotency-Key", "If-Match", "organization_id"}
     assert parameters("/probe/anybody", "post") == set()
     assert paths["/probe/anybody"]["post"]["security"] == []
-    assert "security" not in paths[one]["get"]
-    assert set(described["components"]["securitySchemes"]) == {"bearer", "session"}
-    assert described["security"] == [{"bearer": []}, {"session": []}]
+    assert paths[one]["get"]["security"] == [{"session": []}, {"personal_token": []}, {"session_cookie": []}]
+    schemes = described["components"]["securitySchemes"]
+    assert schemes.keys() == {*get_args(Kind), "session_cookie"} - {"esign"}
+    assert all(scheme["scheme"] == "bearer" for name, scheme in schemes.items() if name != "session_cookie")
 
 
 def test_rows_and_pages_are_described(described: Any) -> None:

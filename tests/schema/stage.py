@@ -109,6 +109,15 @@ class Party(Actor):
         )
         return Actor(self.stage, ("enter_token", digest))
 
+    async def organization_token(self, *scopes: str) -> Actor:
+        """Return an access token of these scopes of the person's organization."""
+        digest = secrets.token_bytes(32)
+        await self(
+            "select apiauth.create_organization_token(%s, 'a token', %s, 'abcd', %s, interval '1 day')",
+            self.organization_id, digest, list(scopes),
+        )  # fmt: skip
+        return Actor(self.stage, ("enter_organization_token", digest))
+
 
 class Stage:
     """A connection, and the actors on it."""
@@ -204,6 +213,17 @@ class Given:
         statement = "select (shared.create_environment(%s, %s, %s)).id"
         project = project or await self.project(by)
         return await _id(self.stage.party(by).value(statement, project, f"e-{secrets.token_hex(4)}", type_))
+
+    async def keys(
+        self, environment: UUID | None = None, grace: str = "1 day", by: str = "referrer"
+    ) -> tuple[Actor, Actor]:
+        """Issue keys of an environment; return its secret and its public key."""
+        secret, public = secrets.token_bytes(32), secrets.token_bytes(32)
+        await self.stage.party(by)(
+            "select apiauth.issue_environment_keys(%s, %s, 'abcd', %s, 'abcd', %s)",
+            environment or await self.environment(by=by), secret, public, grace,
+        )  # fmt: skip
+        return Actor(self.stage, ("enter_secret_key", secret)), Actor(self.stage, ("enter_public_key", public))
 
     async def secret(self, key: str = "key", by: str = "referrer", environment: UUID | None = None) -> UUID:
         """Put a value under a key; return the secret."""

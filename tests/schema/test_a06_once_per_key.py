@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import Party, Stage, keeps
+from tests.schema.stage import Given, Party, Stage, keeps
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 
@@ -47,9 +47,39 @@ async def test_anothers_key_is_not_there(refused: Refused, as_referrer: Party, a
     assert await as_referee("select * from shared.idempotency_keys") == []
     async with refused(None, "42501"):
         await as_referee(STORE, as_referrer.user_id, "b-key", ROUTE, DIGEST)
-    for clause in ("do nothing", "(user_id, key) do nothing"):
+    for clause in ("do nothing", "(actor_id, key) do nothing"):
         async with refused(None, "42501"):
             await as_referee(f"{STORE} on conflict {clause}", as_referrer.user_id, "a-key", ROUTE, DIGEST)
+
+
+async def test_a_program_has_keys_of_its_own(
+    given: Given, refused: Refused, as_referrer: Party, as_mentor: Party
+) -> None:
+    """An environment's are one key's and the next one's; they are no user's, and no other environment's."""
+    store = (
+        "insert into shared.idempotency_keys ({}, key, route, request_digest, status, response) "
+        "values (%s, 'a-key', 'r', sha256('x'), 201, 'sealed')"
+    )
+    environment = await given.environment()
+    one, _ = await given.keys(environment)
+    other, _ = await given.keys(await given.environment())
+    token = await as_referrer.organization_token("agreements:read")
+    await one(store.format("environment_id"), environment)
+    await token(store.format("organization_id"), as_referrer.organization_id)
+    successor, _ = await given.keys(environment)
+    for actor, rows in ((one, 1), (successor, 1), (token, 1), (other, 0), (as_referrer, 0), (as_mentor, 0)):
+        assert len(await actor("select key from shared.idempotency_keys")) == rows
+    for actor, column, value in (
+        (other, "environment_id", environment),
+        (as_referrer, "organization_id", as_referrer.organization_id),
+        (one, "organization_id", as_referrer.organization_id),
+        (token, "user_id", as_referrer.user_id),
+    ):
+        async with refused(None, "42501"):
+            await actor(store.format(column), value)
+    async with refused("idempotency_keys_once_an_actor", "23514"):
+        await successor(FIND, "a-key", "another", DIGEST)
+    assert await other(FIND, "a-key", "another", DIGEST) == []
 
 
 async def test_what_was_answered_stays(refused: Refused, as_referrer: Party) -> None:

@@ -34,6 +34,8 @@ async def populate(given: Given) -> None:
     await given.invoice(agreement)
     await given.dispute(agreement)
     referrer = given.stage.party("referrer")
+    await given.keys()
+    await referrer.organization_token("agreements:read")
     await given.secret(environment=await given.environment())
     await given.secret()
     await given.read_grant()
@@ -196,7 +198,9 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
     grant = await given.committed_grant(agreement)
     match = await given.match(await given.referral())
     invoice, dispute = await given.invoice(agreement), await given.dispute(await given.agreement("effective"))
-    project, environment, secret = await given.project(), await given.environment(), await given.secret()
+    project = await given.project()
+    environment = await given.environment(project=project)
+    secret = await given.secret()
     put = "select secretstore.put_version(%s, 2, '', '', '', null, null, null, null, null)"
     referrer, referee, stranger = (stage.party(name) for name in ("referrer", "referee", "stranger"))
     insert, join = "insert into agreement.", "insert into shared.memberships (organization_id, user_id, role)"
@@ -244,6 +248,14 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
         ("select shared.create_project(%s, 'x', 'x')", referrer.organization_id),
         ("insert into shared.projects (organization_id, name, slug) values (%s, 'x', 'x')", referrer.organization_id),
         ("select shared.create_environment(%s, 'x', 'STAGING')", project),
+        ("select apiauth.create_environment(%s, 'x', 'STAGING', 'x', 'abcd', 'y', 'abcd')", project),
+        ("select apiauth.issue_environment_keys(%s, 'x', 'abcd', 'y', 'abcd', '0')", environment),
+        (
+            "select apiauth.create_organization_token(%s, 'x', 'x', 'abcd', '{agreements:read}', '1 day')",
+            referrer.organization_id,
+        ),
+        ("select * from apiauth.list_organization_tokens(%s, null, 10)", referrer.organization_id),
+        ("select apiauth.revoke_organization_token(%s, gen_random_uuid())", referrer.organization_id),
         (f"{join} values (%s, '{stranger.user_id}', 'viewer')", referrer.organization_id),
         ("insert into agreement.brokers (id, name) values (%s, 'x') on conflict do nothing", referrer.organization_id),
         ("insert into agreement.broker_registrations values (%s, '12-3456789')", referrer.organization_id),

@@ -10,13 +10,19 @@ import psycopg
 import pytest
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import ESIGN, Actor, Party, Stage, keeps
+from tests.schema.stage import ESIGN, Actor, Given, Party, Stage, keeps
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 Superuser = psycopg.Connection[tuple[object, ...]]
 
 LOGIN = "select session_id from apiauth.open_session(%s, %s, %s, %s, %s)"
 MINT = "select id from apiauth.create_personal_token('a token', %s, 'abcd', '{agreements:read}', %s)"
+CREDENTIALS = (
+    "sessions", "personal_tokens", "organization_tokens", "environment_keys", "esign_keys", "passwords", "context_keys",
+)  # fmt: skip
+ENTRANCES = (
+    "enter_session", "enter_token", "enter_organization_token", "enter_secret_key", "enter_public_key", "enter_esign",
+)  # fmt: skip
 UNKNOWN = ("credential_authenticates", "28000")
 
 
@@ -50,11 +56,13 @@ async def test_an_unknown_email_has_a_salt_that_does_not_change(stage: Stage) ->
     assert await stage.as_nobody.value(salt, "Referrer@example.org") == bytes(16)
 
 
-async def test_nothing_that_is_stored_enters(stage: Stage, refused: Refused, as_referrer: Party) -> None:
+async def test_nothing_that_is_stored_enters(given: Given, stage: Stage, refused: Refused, as_referrer: Party) -> None:
     """Every column of the credentials, as it stands in a dump, at every entrance and as a password's key."""
     await as_referrer.token("agreements:read")
     stored = set()
-    for table in ("sessions", "personal_tokens", "esign_keys", "passwords", "context_keys"):
+    await as_referrer.organization_token("agreements:read")
+    await given.keys()
+    for table in CREDENTIALS:
         columns = await stage.as_guard(
             "select attname from pg_attribute where attrelid = %s::regclass and atttypid = 'bytea'::regtype "
             "and attnum > 0",
@@ -64,7 +72,7 @@ async def test_nothing_that_is_stored_enters(stage: Stage, refused: Refused, as_
             stored |= {bytes(value) for (value,) in await stage.as_guard(f"select {column} from apiauth.{table}")}
     assert len(stored) > 10
     for value in stored:
-        for entrance in ("enter_session", "enter_token", "enter_esign"):
+        for entrance in ENTRANCES:
             async with refused(*UNKNOWN):
                 await Actor(stage, (entrance, value)).enter()
         async with refused(*UNKNOWN):
@@ -84,14 +92,21 @@ async def test_what_is_stored_is_the_digest_of_what_enters(stage: Stage, as_refe
 
 
 @keeps("sessions_stored_as_digest", "personal_tokens_stored_as_digest", "passwords_stored_as_digest",
-       "esign_keys_stored_as_digest")  # fmt: skip
-async def test_nothing_but_a_digest_is_stored(refused: Refused, as_guard: Actor, as_referrer: Party) -> None:
+       "esign_keys_stored_as_digest", "organization_tokens_stored_as_digest",
+       "environment_keys_stored_as_digest")  # fmt: skip
+async def test_nothing_but_a_digest_is_stored(
+    given: Given, refused: Refused, as_guard: Actor, as_referrer: Party
+) -> None:
     await as_referrer.token("agreements:read")
+    await as_referrer.organization_token("agreements:read")
+    await given.keys()
     for table, column, proposition in (
         ("sessions", "digest", "sessions_stored_as_digest"),
         ("personal_tokens", "digest", "personal_tokens_stored_as_digest"),
         ("passwords", "key_digest", "passwords_stored_as_digest"),
         ("esign_keys", "digest", "esign_keys_stored_as_digest"),
+        ("organization_tokens", "digest", "organization_tokens_stored_as_digest"),
+        ("environment_keys", "digest", "environment_keys_stored_as_digest"),
     ):
         for value in ("tr_pat_" + "x" * 40, "short", ""):
             async with refused(proposition):

@@ -194,7 +194,7 @@ def test_a_dump_lets_nobody_in_and_names_no_client(story: Story) -> None:
 
 def test_the_servers_log_holds_statements_and_no_secret(story: Story) -> None:
     log = (story.home / "server.log").read_bytes()
-    assert log.count(b"apiauth.enter_session($1, $2)") > 10, "statements were not logged"
+    assert log.count(b"apiauth.enter_session($1, $2, $3)") > 10, "statements were not logged"
     assert b"users_email_in_any_case" in log, "refusals were not logged"
     assert found_in(log, story) == []
 

@@ -1,10 +1,12 @@
 -- name: whoami()<!
--- Tell the credential that asks: its kind, user, organization, role and scopes; null scopes are all.
+-- Tell what the credential that asks proves; null scopes are all.
 -- record: Whoami
 select
-    a.kind as "kind!", a.credential_id as "credential_id!", a.user_id as "user_id!", a.organization_id as "organization_id?",
+    a.kind as "kind!", a.credential_id as "credential_id!", a.user_id as "user_id?", a.organization_id as "organization_id?",
     (select o.slug from shared.organizations as o where o.id = a.organization_id) as "organization?",
-    null::text as "environment?", a.role as "role?", a.scopes as "scopes?", a.is_platform_admin as "is_platform_admin!"
+    a.environment_id as "environment_id?",
+    (select e.slug from shared.environments as e where e.id = a.environment_id) as "environment?",
+    a.role as "role?", a.scopes as "scopes?", a.is_platform_admin as "is_platform_admin!"
 from shared.current_actor() as a;
 
 -- name: me()<!

@@ -1,0 +1,74 @@
+"""Projects: what an organization builds, each with environments of its own."""
+
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta
+
+from app.database import Transaction
+from app.errors import found
+from app.shared import queries
+from app.shared.actor import Actor
+from app.shared.credentials import ORGANIZATION, takes
+from app.shared.pagination import Items, Page
+from app.shared.queries import Environment, Project
+
+PROJECTS = "/api/organizations/{organization_id:uuid}/projects"
+ENVIRONMENTS = "/api/projects/{project_id:uuid}/environments"
+
+
+class NewProject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a project begins with."""
+
+    name: Annotated[str, Meta(description="At most 200 characters.", examples=["Listings site"])]
+    slug: Annotated[
+        str,
+        Meta(
+            description="Lowercase letters, digits and single hyphens, at most 63; unique in its organization.",
+            examples=["listings"],
+        ),
+    ]
+
+
+@post(PROJECTS, tags=["projects"], summary="Create a project", opt=takes(ORGANIZATION, "organizations:write"))
+async def create_project(
+    actor: Actor, organization_id: FromPath[UUID], data: JSONBody[NewProject]
+) -> Response[Project]:
+    """Create a project; this takes an admin."""
+    return await actor.answer(
+        lambda db: queries.create_project(db, organization_id=organization_id, name=data.name, slug=data.slug)
+    )
+
+
+@get(PROJECTS, tags=["projects"], summary="List projects", opt=takes(ORGANIZATION))
+async def list_projects(actor: Actor, organization_id: FromPath[UUID], page: Page) -> Items[Project]:
+    """List the projects of one of the caller's organizations, the oldest first."""
+    after = page.after(UUID)
+
+    async def projects(db: Transaction) -> list[Project]:
+        rows = await queries.list_projects(db, organization_id=organization_id, after=after, limit=page.fetch)
+        if not rows:  # the end of a list, or not his to see
+            await found(queries.get_organization(db, id=organization_id))
+        return rows
+
+    return page.of(await actor.run(projects), position=lambda row: row.id)
+
+
+@get(ENVIRONMENTS, tags=["projects"], summary="List environments", opt=takes(ORGANIZATION))
+async def list_environments(actor: Actor, project_id: FromPath[UUID], page: Page) -> Items[Environment]:
+    """List the environments of a project, the oldest first; their keys are never shown again."""
+    after = page.after(UUID)
+
+    async def environments(db: Transaction) -> list[Environment]:
+        rows = await queries.list_environments(db, project_id=project_id, after=after, limit=page.fetch)
+        if not rows:
+            await found(queries.get_project(db, id=project_id))
+        return rows
+
+    return page.of(await actor.run(environments), position=lambda row: row.id)
+
+
+handlers = [create_project, list_projects, list_environments]

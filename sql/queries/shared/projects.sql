@@ -1,0 +1,32 @@
+-- name: create_project(organization_id, name, slug)<!
+-- Create a project of an organization.
+-- record: Project
+select p.id, p.organization_id, p.name, p.slug, p.created_at
+from shared.create_project(:organization_id, :name, :slug) as p;
+
+-- name: list_projects(organization_id, after, limit)
+-- List the projects of one of the caller's organizations, in order of their creation.
+-- record: Project
+-- optional: after
+select p.id, p.organization_id, p.name, p.slug, p.created_at
+from shared.projects as p
+where p.organization_id = :organization_id and (:after::uuid is null or p.id > :after)
+order by p.id
+limit :limit;
+
+-- name: get_project(id)^
+-- Return a project that the caller may see.
+-- record: Project
+select p.id, p.organization_id, p.name, p.slug, p.created_at
+from shared.projects as p
+where p.id = :id;
+
+-- name: list_environments(project_id, after, limit)
+-- List the environments of a project, in order of their creation.
+-- record: Environment
+-- optional: after
+select e.id, e.organization_id, e.project_id, e.slug, e.type, e.created_at
+from shared.environments as e
+where e.project_id = :project_id and (:after::uuid is null or e.id > :after)
+order by e.id
+limit :limit;
