@@ -191,7 +191,7 @@ def refusal_of(error: Exception, axioms: Axioms, *, deleting: bool = False, fiel
     """Translate whatever a request raised.
 
     `deleting` tells what a foreign key means: a row that is still in use (409), else one not there (422).
-    `fields` are those of the request's body, among which the one that a constraint speaks of is found.
+    `fields` are those of the request's body and path, among which the one that a constraint speaks of is found.
     """
     match error:
         case Refusal():
@@ -297,7 +297,7 @@ def answer_refusal(request: Request[Any, Any, Any], error: Exception) -> Respons
         error,
         axioms,
         deleting=request.method == "DELETE",
-        fields=_body_fields(request.scope.get("route_handler")),
+        fields=[*_body_fields(request.scope.get("route_handler")), *request.scope.get("path_params", ())],
     )
     if refusal.kind.status == 500:
         logger.error("failed", exc_info=error)

@@ -14,6 +14,18 @@ _QUERIES = load("secretstore")
 CredentialKind = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
 
 
+class WrappedKey(Struct, frozen=True):
+    """A row of list_wrapped_keys."""
+
+    secret_id: UUID
+    organization_id: UUID
+    environment_id: UUID | None
+    key: str
+    version: int
+    wrapped_key: bytes
+    wrapped_by: str
+
+
 class Place(Struct, frozen=True):
     """A row of reserve_version."""
 
@@ -66,6 +78,47 @@ class SecretVersion(Struct, frozen=True):
     created_by: UUID | None
     created_at: datetime
     destroyed_at: datetime | None
+
+
+async def list_wrapped_keys(
+    db: Connection, *, master_key_id: str, after_secret_id: UUID, after_version: int, limit: int
+) -> list[WrappedKey]:
+    """Data keys that another master key wraps than this one; for the operator, as the vault."""
+    return await many(
+        db,
+        _QUERIES["list_wrapped_keys"],
+        WrappedKey,
+        {
+            "master_key_id": master_key_id,
+            "after_secret_id": after_secret_id,
+            "after_version": after_version,
+            "limit": limit,
+        },
+    )
+
+
+async def rewrap_keys(
+    db: Connection,
+    *,
+    master_key_id: str,
+    secret_ids: list[UUID],
+    versions: list[int],
+    wrapped_keys: list[bytes],
+    rewrapped_keys: list[bytes],
+) -> int:
+    """Put data keys that are wrapped anew in place of those read; for the operator, as the vault."""
+    result: int = await value(
+        db,
+        _QUERIES["rewrap_keys"],
+        {
+            "master_key_id": master_key_id,
+            "secret_ids": secret_ids,
+            "versions": versions,
+            "wrapped_keys": wrapped_keys,
+            "rewrapped_keys": rewrapped_keys,
+        },
+    )
+    return result
 
 
 async def reserve_version(

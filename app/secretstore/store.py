@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from uuid import UUID
 
 import msgspec
@@ -64,7 +64,13 @@ class SecretStore:
         self._origin = origin
         self.environment_id = environment_id
 
-    async def get(self, key: str, kind: type[T] = object) -> T | None:  # type: ignore[assignment]
+    @overload
+    async def get(self, key: str) -> Any: ...
+
+    @overload
+    async def get(self, key: str, kind: type[T]) -> T | None: ...
+
+    async def get(self, key: str, kind: Any = Any) -> Any:
         """Return a secret's value decoded into a type, such as a Struct; None where there is none.
 
         Raises SecretMismatch, SecretAltered.
@@ -74,7 +80,13 @@ class SecretStore:
         except SecretNotFound:
             return None
 
-    async def get_or_raise(self, key: str, kind: type[T] = object) -> T:  # type: ignore[assignment]
+    @overload
+    async def get_or_raise(self, key: str) -> Any: ...
+
+    @overload
+    async def get_or_raise(self, key: str, kind: type[T]) -> T: ...
+
+    async def get_or_raise(self, key: str, kind: Any = Any) -> Any:
         """Return a secret's value decoded into a type; raises SecretNotFound, SecretMismatch, SecretAltered."""
         return (await self.read_one(key)).decode(kind)
 

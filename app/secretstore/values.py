@@ -8,7 +8,7 @@ import msgspec
 
 from app.errors import TOO_LARGE, Refusal, invalid
 from app.sealing import Envelope, Keyring, SealBroken
-from app.secretstore.queries import Place, SealedVersion
+from app.secretstore.queries import Place, SealedVersion, WrappedKey
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ def open_sealed(keyring: Keyring, sealed: SealedVersion) -> Value:
     return Value(sealed.key, sealed.version, raw)
 
 
-def context_of(place: Place | SealedVersion) -> bytes:
+def context_of(place: Place | SealedVersion | WrappedKey) -> bytes:
     """Write down what a value is sealed to: fields of fixed length, then the key."""
     environment = place.environment_id or _NO_ENVIRONMENT
     return b"\0".join(

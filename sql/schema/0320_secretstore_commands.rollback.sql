@@ -1,4 +1,6 @@
 drop function secretstore.record_denial(text, text, uuid, text, text, text);
+drop function secretstore.rewrap_keys(text, uuid[], integer[], bytea[], bytea[]);
+drop function secretstore.list_wrapped_keys(text, uuid, integer, integer);
 drop function secretstore.find_secret(text, uuid);
 drop function secretstore.visible_scope(uuid);
 drop function secretstore.take_reads(bytea);

@@ -374,6 +374,48 @@ $$;
 
 comment on function secretstore.find_secret(text, uuid) is 'The secret of a key, be it deleted or not; refuses where there is none.';
 
+-- For the operator, as the vault: granted to nobody. By the primary key, so that one pass sees each version once.
+create function secretstore.list_wrapped_keys(master_key_id text, after_secret_id uuid, after_version integer, count integer)
+returns table (
+    secret_id uuid, organization_id uuid, environment_id uuid, key text, version integer, wrapped_key bytea, wrapped_by text
+)
+language sql stable
+as $$
+    select v.secret_id, s.organization_id, s.environment_id, s.key, v.version, v.wrapped_key, v.master_key_id
+    from secretstore.secret_versions as v
+    join secretstore.secrets as s on s.id = v.secret_id
+    where v.wrapped_key is not null and v.master_key_id <> list_wrapped_keys.master_key_id
+        and (v.secret_id, v.version) > (list_wrapped_keys.after_secret_id, list_wrapped_keys.after_version)
+    order by v.secret_id, v.version
+    limit list_wrapped_keys.count
+$$;
+
+comment on function secretstore.list_wrapped_keys(text, uuid, integer, integer) is
+    'Data keys that another master key wraps than the named one, and what they are sealed to.';
+
+-- What was destroyed or wrapped anew in the meantime stays as it is.
+create function secretstore.rewrap_keys(
+    master_key_id text, secret_ids uuid[], versions integer[], wrapped_keys bytea[], rewrapped_keys bytea[]
+) returns integer
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_count integer;
+begin
+    update secretstore.secret_versions as v set wrapped_key = r.rewrapped_key, master_key_id = rewrap_keys.master_key_id
+    from unnest(rewrap_keys.secret_ids, rewrap_keys.versions, rewrap_keys.wrapped_keys, rewrap_keys.rewrapped_keys)
+        as r (secret_id, version, wrapped_key, rewrapped_key)
+    where v.secret_id = r.secret_id and v.version = r.version and v.wrapped_key = r.wrapped_key;
+    get diagnostics v_count = row_count;
+    perform shared.write_audit('secret.rewrap', 'master-key/' || rewrap_keys.master_key_id, detail => jsonb_build_object('versions', v_count));
+    return v_count;
+end;
+$$;
+
+comment on function secretstore.rewrap_keys(text, uuid[], integer[], bytea[], bytea[]) is
+    'Puts data keys that the operator wrapped anew, each in place of the one that he read; leaves an audit row a batch.';
+
 revoke execute on function
     secretstore.visible_scope(uuid),
     secretstore.reserve_version(text, uuid, integer),

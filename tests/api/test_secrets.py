@@ -255,7 +255,7 @@ def test_an_expired_secret_is_not_there(owner: Caller, look: Look) -> None:
 )  # fmt: skip
 def test_a_key_that_is_none_is_refused_and_never_found(owner: Caller, key: str) -> None:
     response = owner.put(f"/api/secrets/{key}", json={"value": 1})
-    problem(response, 422, "invalid")
+    assert fields(problem(response, 422, "invalid")) in (["key"], []), "PostgreSQL does not name where a NUL was"
     assert owner.get("/api/secrets/count").json() == {"count": 0}
     assert owner.get(f"/api/secrets/{key}").status_code in (404, 422)
 
