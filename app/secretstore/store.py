@@ -111,11 +111,10 @@ class SecretStore:
         The audit rows are committed before the sealed values leave PostgreSQL.
         """
         number = os.urandom(32)
-        refusals = await self.grant(number, keys, version)
-        sealed = (
-            await self._database.run(None, lambda db: queries.take_reads(db, number=number))
-            if None in (refusals.values())
-            else []
+        refusals, sealed = await self._database.run_then(
+            self._credential,
+            lambda db: self._granted(db, number, keys, version),
+            lambda db, refusals: _taken(db, number, refusals),
         )
         opened = {row.key: self._opened(row) for row in sealed}
         altered = [key for key, value in opened.items() if value is None]
@@ -129,16 +128,18 @@ class SecretStore:
 
     async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
         """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
-        grants = await self._database.run(
-            self._credential,
-            lambda db: queries.grant_reads(
-                db,
-                digest=hashlib.sha256(number).digest(),
-                keys=list(dict.fromkeys(keys)),
-                environment_id=self.environment_id,
-                version=version,
-                **self._told,
-            ),
+        return await self._database.run(self._credential, lambda db: self._granted(db, number, keys, version))
+
+    async def _granted(
+        self, db: Transaction, number: bytes, keys: Sequence[str], version: int | None
+    ) -> dict[str, str | None]:
+        grants = await queries.grant_reads(
+            db,
+            digest=hashlib.sha256(number).digest(),
+            keys=list(dict.fromkeys(keys)),
+            environment_id=self.environment_id,
+            version=version,
+            **self._told,
         )
         return {grant.key: grant.refusal for grant in grants}
 
@@ -205,3 +206,10 @@ class SecretStore:
             return values.open_sealed(self._keyring, sealed)
         except SecretAltered:
             return None
+
+
+async def _taken(
+    db: Transaction, number: bytes, refusals: dict[str, str | None]
+) -> tuple[dict[str, str | None], list[SealedVersion]]:
+    sealed = await queries.take_reads(db, number=number) if None in refusals.values() else []
+    return refusals, sealed
