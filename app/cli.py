@@ -41,6 +41,7 @@ LATER = {
     "axioms": Later("app.commands.axioms", "Show the axioms and what enforces them."),
     "demo": Later("app.commands.demo", "Play the whole story against the service."),
     "oracles": Later("app.commands.oracles", "Ask the database for violations."),
+    "secret": Later("app.commands.secret", "Keep and use secrets."),
     "verify": Later("app.commands.verify", "Verify an exported timeline without the service."),
 }
 

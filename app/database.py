@@ -20,6 +20,7 @@ from app.queries import register_adapters
 from app.shared.notices import Notices
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 # A client hears of a lost database within two seconds, so nothing here waits longer.
 STATEMENT_TIMEOUT = 1.5  # seconds; PostgreSQL gives the statement up
@@ -140,6 +141,33 @@ class Database:
             raise
         finally:
             guard.cancel()
+            await self._pool.putconn(connection)
+
+    async def run_then(
+        self,
+        credential: Credential | None,
+        body: Callable[[Transaction], Awaitable[T]],
+        then: Callable[[Transaction, T], Awaitable[U]],
+    ) -> U:
+        """Run a body in a transaction, once; when it is committed, go on with its value on the same connection.
+
+        What goes on acts as nobody, and each of its statements commits by itself.
+        """
+        connection = await self._entered(credential)
+        guard = _guarded(connection, SILENCE)
+        try:
+            value = await body(Transaction(connection))
+            await connection.commit()
+            self._last_success = time.monotonic()
+            await connection.set_autocommit(True)
+            return await then(Transaction(connection), value)
+        except BaseException:
+            await _roll_back(connection)
+            raise
+        finally:
+            guard.cancel()
+            if not connection.closed:
+                await connection.set_autocommit(False)
             await self._pool.putconn(connection)
 
     async def server_version(self) -> str:

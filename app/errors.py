@@ -83,6 +83,7 @@ UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported_media_type", "A body is sent as 
 INVALID = Kind(422, "invalid", "A field is not acceptable.")
 KEY_REUSED = Kind(422, "idempotency_key_reused", "This Idempotency-Key was used for another request.")
 TOO_MANY_REQUESTS = Kind(429, "too_many_requests", "Too many requests.", 1)
+SECRET_INTEGRITY = Kind(500, "secret_integrity", "The stored secret was altered, or its master key is not configured.")
 INTERNAL = Kind(500, "internal", "The service failed; the request_id finds the cause in its log.")
 DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database does not answer; try again.", 1)
 
@@ -170,6 +171,10 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a mistake
         self.source = source or kind.code
 
 
+class RecordedRefusal(Refusal):
+    """A refusal that the audit log has already."""
+
+
 def invalid(field: str, message: str) -> Refusal:
     """Refuse one field of a request: 422."""
     return Refusal(INVALID, errors=[FieldError(field, message)])
@@ -186,7 +191,7 @@ def refusal_of(error: Exception, axioms: Axioms, *, deleting: bool = False, fiel
     """Translate whatever a request raised.
 
     `deleting` tells what a foreign key means: a row that is still in use (409), else one not there (422).
-    `fields` are those of the request's body, among which the one that a constraint speaks of is found.
+    `fields` are those of the request's body and path, among which the one that a constraint speaks of is found.
     """
     match error:
         case Refusal():
@@ -292,7 +297,7 @@ def answer_refusal(request: Request[Any, Any, Any], error: Exception) -> Respons
         error,
         axioms,
         deleting=request.method == "DELETE",
-        fields=_body_fields(request.scope.get("route_handler")),
+        fields=[*_body_fields(request.scope.get("route_handler")), *request.scope.get("path_params", ())],
     )
     if refusal.kind.status == 500:
         logger.error("failed", exc_info=error)

@@ -14,7 +14,10 @@ from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
 from app.database import Database
 from app.errors import answer_refusal
-from app.sealing import Sealer, Stamp, derive
+from app.sealing import Keyring, Sealer, Stamp, derive
+from app.secretstore import routes as secretstore
+from app.secretstore.paths import keyed
+from app.secretstore.values import PURPOSE
 from app.settings import Settings
 from app.shared import catalog, health, identity, members, openapi, organizations, projects
 from app.shared.actor import provide_actor, provide_expected_version, provide_visitor
@@ -34,6 +37,7 @@ HANDLERS: list[Any] = [
     *apiauth.handlers,
     *organization_tokens.handlers,
     *environment_keys.handlers,
+    *secretstore.handlers,
     *jwts.handlers,
     *sessions.handlers,
     *agreement.handlers,
@@ -68,7 +72,7 @@ def create_app(settings: Settings, handlers: list[Any] | None = None) -> Litesta
         state=_state(settings, Database(settings.app_url.get_secret_value(), size=settings.pool_size)),
     )
     openapi.describe(app)
-    app.asgi_handler = observed(app.asgi_handler)
+    app.asgi_handler = observed(keyed(app.asgi_handler))
     return app
 
 
@@ -80,9 +84,10 @@ def _state(settings: Settings, database: Database) -> State:
             "axioms": AxiomTable(database),
             "esign_trust": EsignTrust(database, settings.esign_keys),
             "production": settings.is_production,
+            "answers": Sealer(settings.master_key, "stored answers", settings.master_keys[1:]),
             "jwt_half": derive(settings.master_key, "JWTs"),
-            "answers": Sealer(settings.master_key, "stored answers"),
             "cursors": Stamp(settings.master_key, "cursors"),
+            "secret_keys": Keyring(settings.master_keys, PURPOSE),
             "requests": Stamp(settings.master_key, "requests"),
         }
     )

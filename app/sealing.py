@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -27,10 +29,13 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class Sealer:
-    """Seals values for one purpose; each opens only in the context (associated data) it was sealed in."""
+    """Seals values for one purpose; each opens only in the context (associated data) it was sealed in.
 
-    def __init__(self, master_key: bytes, purpose: str) -> None:
-        self._key = derive(master_key, purpose)
+    What older master keys sealed opens still.
+    """
+
+    def __init__(self, master_key: bytes, purpose: str, older: Sequence[bytes] = ()) -> None:
+        self._key, *self._older = (derive(key, purpose) for key in (master_key, *older))
 
     def seal(self, plaintext: bytes, context: bytes) -> bytes:
         """Seal a value: a version byte, 12 bytes of nonce, ciphertext, 16 bytes of tag."""
@@ -38,7 +43,10 @@ class Sealer:
 
     def open(self, sealed: bytes, context: bytes) -> bytes:
         """Open a sealed value; raises SealBroken."""
-        return _decrypt(self._key, sealed, context)
+        for key in (self._key, *self._older):
+            with suppress(SealBroken):
+                return _decrypt(key, sealed, context)
+        raise SealBroken
 
     def enclose(self, plaintext: bytes, context: bytes) -> Envelope:
         """Seal a value under a fresh data key and wrap that key."""
@@ -47,7 +55,32 @@ class Sealer:
 
     def disclose(self, envelope: Envelope, context: bytes) -> bytes:
         """Open an envelope; raises SealBroken."""
-        return _decrypt(_decrypt(self._key, envelope.wrapped_key, context), envelope.ciphertext, context)
+        return _decrypt(self.open(envelope.wrapped_key, context), envelope.ciphertext, context)
+
+
+class Keyring:
+    """The master keys of a purpose, each known by an id: the first seals, every one opens what it sealed."""
+
+    def __init__(self, master_keys: Sequence[bytes], purpose: str) -> None:
+        self._sealers = {key_id(key): Sealer(key, purpose) for key in master_keys}
+        self.current = key_id(master_keys[0])
+
+    def enclose(self, plaintext: bytes, context: bytes) -> Envelope:
+        """Seal a value under a fresh data key, which the current master key wraps."""
+        return self._sealers[self.current].enclose(plaintext, context)
+
+    def disclose(self, master_key_id: str, envelope: Envelope, context: bytes) -> bytes:
+        """Open an envelope with the master key that wraps it; raises SealBroken."""
+        return self._sealer(master_key_id).disclose(envelope, context)
+
+    def rewrap(self, master_key_id: str, wrapped_key: bytes, context: bytes) -> bytes:
+        """Wrap a data key with the current master key; raises SealBroken."""
+        return self._sealers[self.current].seal(self._sealer(master_key_id).open(wrapped_key, context), context)
+
+    def _sealer(self, master_key_id: str) -> Sealer:
+        if (sealer := self._sealers.get(master_key_id)) is None:
+            raise SealBroken("the master key that wraps it is not configured")
+        return sealer
 
 
 class Stamp:
@@ -70,6 +103,11 @@ class Stamp:
 def derive(master_key: bytes, purpose: str) -> bytes:
     """Derive the key of one purpose (RFC 5869), so that no key serves two."""
     return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=f"brokerflow {purpose}".encode()).derive(master_key)
+
+
+def key_id(master_key: bytes) -> str:
+    """Return the name of a master key: the first eight bytes of its SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(master_key).hexdigest()[:16]
 
 
 def _encrypt(key: bytes, plaintext: bytes, context: bytes) -> bytes:

@@ -66,11 +66,22 @@ class Settings(BaseSettings):
         return self.env == "production"
 
     @cached_property
-    def master_key(self) -> bytes:
-        """The 32 bytes that contacts and stored answers are sealed under; made in the home folder when not given."""
+    def master_keys(self) -> tuple[bytes, ...]:
+        """The keys of 32 bytes: the first seals, each opens what it sealed. One is made in the home folder if need be.
+
+        The file there may list several as well.
+        """
         given = self.given_master_key
-        encoded = given.get_secret_value() if given else _generated(self.home / "master.key", MASTER_KEY_BYTES)
-        return _master_key(encoded)
+        listed = given.get_secret_value() if given else _generated(self.home / "master.key", MASTER_KEY_BYTES)
+        try:
+            return _master_keys(listed)
+        except ValueError as error:
+            raise SettingsError([f"{self.home / 'master.key'} {error}."]) from None
+
+    @property
+    def master_key(self) -> bytes:
+        """The master key that seals."""
+        return self.master_keys[0]
 
     @cached_property
     def esign_keys(self) -> tuple[bytes, ...]:
@@ -103,7 +114,7 @@ class Settings(BaseSettings):
     def _check_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         is_master_key = info.field_name == "given_master_key"
         if value is not None:
-            (_master_key if is_master_key else _esign_keys)(value.get_secret_value())
+            (_master_keys if is_master_key else _esign_keys)(value.get_secret_value())
         elif info.data.get("env") == "production":
             example = "openssl rand -base64 32"
             example = example if is_master_key else f'echo "{ESIGN_PREFIX}$({example})"'
@@ -146,11 +157,16 @@ def _database_url(text: str) -> str:
     return text
 
 
-def _master_key(encoded: str) -> bytes:
-    key = _decode(encoded)
-    if key is None or len(key) != MASTER_KEY_BYTES:
-        raise ValueError("should be 32 bytes in base64")
-    return key
+def _master_keys(listed: str) -> tuple[bytes, ...]:
+    """Read one or several keys, separated by spaces or commas."""
+    keys = [_decode(encoded) for encoded in listed.replace(",", " ").split()]
+    whole = [key for key in keys if key is not None and len(key) == MASTER_KEY_BYTES]
+    if not keys or len(whole) < len(keys):
+        raise ValueError(
+            "should be 32 bytes in base64, such as openssl rand -base64 32 makes; several are separated by spaces, "
+            "the one that seals first"
+        )
+    return tuple(dict.fromkeys(whole))
 
 
 def _esign_keys(listed: str) -> tuple[bytes, ...]:

@@ -133,7 +133,8 @@ async def consumed(db: Transaction, read_id: UUID) -> SealedContact:
 
 
 def _sealer(request: Request[Any, Any, Any]) -> Sealer:
-    return Sealer(request.app.state.settings.master_key, "contacts")
+    current, *older = request.app.state.settings.master_keys
+    return Sealer(current, "contacts", older)
 
 
 def _context(referral_id: UUID) -> bytes:

@@ -132,7 +132,8 @@ def _parts(value: Any) -> Iterable[tuple[object, Any]]:
         case msgspec.Raw():
             return [("", msgspec.json.decode(value))]
         case msgspec.Struct():
-            return msgspec.structs.asdict(value).items()
+            opaque = getattr(value, "OPAQUE", ())  # what is stored sealed may hold anything
+            return [(name, item) for name, item in msgspec.structs.asdict(value).items() if name not in opaque]
         case dict():
             return [*value.items(), *((name, name) for name in value)]
         case list() | tuple() | frozenset():

@@ -1,5 +1,6 @@
 drop schema vote;
 drop schema agreement;
+drop schema secretstore;
 drop schema apiauth;
 drop schema shared;
 

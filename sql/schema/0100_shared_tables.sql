@@ -24,6 +24,7 @@ values
     ('A8', 'An agreement moves only along the state machine; it is never deleted; its region never changes; a refused attempt is recorded.'),
     ('A9', 'Who asks is proved to the database, not told to it; nobody sees or touches another tenant''s rows.'),
     ('A10', 'No credential at rest can be replayed; expired or revoked never authenticates, from the next statement on.'),
+    ('A11', 'A secret''s value is sealed to its scope, key and version; versions are immutable; reads, writes and denials are audited.'),
     ('A12', 'A dispute governs the money: opening freezes, upheld voids and invalidates, dismissed restores; a party never judges its own case.'),
     ('A13', 'One vote a user an API.');
 

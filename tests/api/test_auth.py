@@ -324,7 +324,7 @@ def test_a_token_that_was_never_issued_is_401(client: httpx.Client) -> None:
 
 def stored(look: Look) -> str:
     """Everything in every table, as text."""
-    schemas = ["shared", "apiauth", "agreement", "vote"]
+    schemas = ["shared", "apiauth", "secretstore", "agreement", "vote"]
     tables = look.execute(
         "select format('%%I.%%I', schemaname, tablename) from pg_tables where schemaname = any (%s)", [schemas]
     ).fetchall()

@@ -187,7 +187,8 @@ def test_only_the_referrals_broker_writes_and_shreds(referrer: Caller, referee: 
 def test_no_column_of_the_database_holds_a_contact_in_clear(referee: Caller, effective: Json, look: Look) -> None:
     read_contact(referee, effective, {"Idempotency-Key": "read-4"})
     tables = look.execute(
-        "select schemaname, tablename from pg_tables where schemaname in ('shared', 'apiauth', 'agreement', 'vote')"
+        "select schemaname, tablename from pg_tables "
+        "where schemaname in ('shared', 'apiauth', 'secretstore', 'agreement', 'vote')"
     ).fetchall()
     for name in tables:
         table = sql.Identifier(*name)

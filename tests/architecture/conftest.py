@@ -18,7 +18,7 @@ def ask(server: Server, template: str) -> Iterator[Ask]:
     _create(server.admin, name, template)
 
     def ask(question: str, **parameters: object) -> list[tuple[Any, ...]]:
-        values = {"ours": ["shared", "apiauth", "agreement", "vote"], **parameters}
+        values = {"ours": ["shared", "apiauth", "secretstore", "agreement", "vote"], **parameters}
         return connection.execute(question.encode(), values).fetchall()
 
     with psycopg.connect(server.url(name), autocommit=True) as connection:

@@ -12,7 +12,7 @@ APP = ROOT / "app"
 CHAPTERS = sorted(path for path in (ROOT / "sql" / "schema").glob("*.sql") if not path.name.endswith(".rollback.sql"))
 ORACLES = sorted((ROOT / "sql" / "oracles").glob("*.sql"))
 QUERIES = sorted((ROOT / "sql" / "queries").rglob("*.sql"))
-DOMAINS = ("shared", "apiauth", "agreement", "vote")
+DOMAINS = ("shared", "apiauth", "secretstore", "agreement", "vote")
 MODULES = {path.relative_to(ROOT).with_suffix(""): path for path in sorted(APP.rglob("*.py"))}
 
 # Who speaks to PostgreSQL itself, not to the schema: the entrance, the server, its roles and its migrations.

@@ -39,6 +39,12 @@ def test_empty_is_unset(environment: pytest.MonkeyPatch) -> None:
     assert load().is_embedded
 
 
+MASTER_KEY_SENTENCE = (
+    "BROKERFLOW_MASTER_KEY should be 32 bytes in base64, such as openssl rand -base64 32 makes; several are separated "
+    "by spaces, the one that seals first."
+)
+
+
 def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
     for name, value in {
         "APP_URL": "mysql://localhost",
@@ -59,7 +65,7 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "BROKERFLOW_APP_URL should be a URL that begins with postgresql://.",
         "BROKERFLOW_OWNER_URL is no PostgreSQL URL: percent-encode special characters in its parts.",
         "BROKERFLOW_PORT should be a valid integer.",
-        "BROKERFLOW_MASTER_KEY should be 32 bytes in base64.",
+        MASTER_KEY_SENTENCE,
         "BROKERFLOW_ESIGN_SECRET should be whsec_ and 24 to 64 bytes in base64; several are separated by spaces.",
         "BROKERFLOW_SESSION_URL is not supported yet: leave it unset, and sessions live in PostgreSQL.",
         "BROKERFLOW_SESSION_IDLE should be greater than or equal to 1.",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sealing import Envelope, SealBroken, Sealer, Stamp, derive
+from app.sealing import Envelope, Keyring, SealBroken, Sealer, Stamp, derive
 
 MASTER = bytes(range(32))
 SEALER = Sealer(MASTER, "tests")
@@ -59,3 +59,22 @@ def test_an_envelope_needs_its_own_key() -> None:
 def test_derived_keys_are_stable_between_releases() -> None:
     assert derive(MASTER, "tests").hex() == derive(MASTER, "tests").hex()
     assert len(Stamp(MASTER, "tests").of(b"x")) == Stamp.LENGTH
+
+
+def test_what_an_older_master_key_sealed_opens_still() -> None:
+    old, new = Sealer(MASTER, "contacts"), Sealer(bytes(32), "contacts", [MASTER])
+    assert new.open(old.seal(b"a value", b"here"), b"here") == b"a value"
+    assert new.disclose(old.enclose(b"a value", b"here"), b"here") == b"a value"
+    with pytest.raises(SealBroken):
+        old.open(new.seal(b"a value", b"here"), b"here")
+
+
+def test_a_keyring_opens_by_the_id_of_the_key_and_wraps_anew() -> None:
+    old, both = Keyring([MASTER], "secrets"), Keyring([bytes(32), MASTER], "secrets")
+    envelope = old.enclose(b"a value", b"here")
+    assert both.disclose(old.current, envelope, b"here") == b"a value"
+    rewrapped = Envelope(both.rewrap(old.current, envelope.wrapped_key, b"here"), envelope.ciphertext)
+    assert Keyring([bytes(32)], "secrets").disclose(both.current, rewrapped, b"here") == b"a value"
+    for unknown in (old.current, "ffffffffffffffff"):
+        with pytest.raises(SealBroken):
+            both.disclose(unknown, rewrapped, b"here")

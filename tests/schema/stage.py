@@ -21,6 +21,8 @@ APP, OWNER, GUARD, VAULT = "brokerflow_app", "brokerflow_owner", "brokerflow_gua
 AUDITOR = "brokerflow_auditor"
 ESIGN = hashlib.sha256(b"the signing service's secret").digest()
 HALF = hashlib.sha256(b"the service's half of the key that signs JWTs").digest()
+# What PostgreSQL sees of a value: bytes of the right length, and the name of a master key.
+SEALED = (b"the sealed value".ljust(45), b"the wrapped key".ljust(61), "0123456789abcdef")
 STATUSES = ("draft", "pending_signature", "effective", "success", "disputed", "void", "closed")
 
 KEEPERS: dict[str, list[Callable[..., Awaitable[None]]]] = {}
@@ -232,6 +234,30 @@ class Given:
             list(scopes), lifetime, one_time, HALF,
         )  # fmt: skip
         return jwt(self.stage, token)
+
+    async def secret(self, key: str = "key", by: str = "referrer", environment: UUID | None = None) -> UUID:
+        """Put a value under a key; return the secret."""
+        actor = self.stage.party(by)
+        [[secret, version]] = await actor(
+            "select secret_id, version from secretstore.reserve_version(%s, %s, null)", key, environment
+        )
+        statement = "select (secretstore.put_version(%s, %s, %s, %s, %s, null, null, null, 'r', null)).id"
+        return await _id(actor.value(statement, secret, version, *SEALED))
+
+    async def read_grant(self, key: str = "key", by: str = "referrer") -> bytes:
+        """Grant a read of a key, in this very transaction; return the number that takes it."""
+        number = secrets.token_bytes(32)
+        await self.stage.party(by)(
+            "select * from secretstore.grant_reads(%s, %s, null, null, 'r', null)",
+            hashlib.sha256(number).digest(), [key],
+        )  # fmt: skip
+        return number
+
+    async def committed_read_grant(self, key: str = "key", by: str = "referrer") -> bytes:
+        """Grant a read that looks as if an earlier transaction had."""
+        number = await self.read_grant(key, by)
+        await self.stage.unbound("update secretstore.read_grants set granted_in = '3'")
+        return number
 
     async def match(self, referral: UUID, candidate: str = "referee", by: str = "referrer") -> UUID:
         """Invite a candidate."""

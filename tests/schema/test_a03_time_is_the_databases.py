@@ -95,7 +95,7 @@ async def test_no_caller_sets_any_recorded_time(stage: Stage) -> None:
     rows = await stage.run(
         "select table_name || '.' || column_name from information_schema.column_privileges "
         "where grantee = 'brokerflow_app' and privilege_type in ('INSERT', 'UPDATE') and column_name like '%at' "
-        "and table_schema in ('shared', 'apiauth', 'agreement', 'vote')"
+        "and table_schema in ('shared', 'apiauth', 'secretstore', 'agreement', 'vote')"
     )
     assert {name for (name,) in rows} == {"timeline_events.occurred_at"}
 

@@ -11,7 +11,7 @@ from tests.schema.stage import Actor, Given, Party, Stage, keeps
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 
-SCHEMAS = "('shared', 'apiauth', 'agreement', 'vote')"
+SCHEMAS = "('shared', 'apiauth', 'secretstore', 'agreement', 'vote')"
 TABLES = (
     "select c.oid::regclass::text from pg_class as c "
     f"where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in {SCHEMAS} order by 1"
@@ -23,7 +23,7 @@ KNOWN = {"agreement.brokers"}
 UNKNOWN = "00000000-0000-7000-8000-000000000000"
 
 
-async def populate(given: Given) -> None:
+async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
     """Leave a row of the referrer's and the referee's in every table."""
     referral = await given.referral()
     await given.contact(referral)
@@ -39,6 +39,9 @@ async def populate(given: Given) -> None:
     await referrer.organization_token("agreements:read")
     await referrer("select apiauth.take_attempt('login', 10, interval '1 minute')")
     await referrer("insert into vote.votes (api_identifier) values ('listings')")
+    await given.secret(environment=await given.environment())
+    await given.secret()
+    await given.read_grant()
     await referrer.token("agreements:read")
     await referrer(
         "insert into shared.idempotency_keys (user_id, key, route, request_digest, status, response) "
@@ -197,7 +200,7 @@ async def test_the_auditor_reads_all_but_contacts_and_credentials_and_writes_not
     given: Given, stage: Stage, refused: Refused, as_auditor: Actor
 ) -> None:
     await populate(given)
-    closed = {"agreement.contacts"}
+    closed = {"agreement.contacts", "secretstore.read_grants"}
     for (table,) in await stage.as_postgres(TABLES):
         if table in closed or table.startswith("apiauth."):
             async with refused(None, "42501"):
@@ -220,6 +223,8 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
     invoice, dispute = await given.invoice(agreement), await given.dispute(await given.agreement("effective"))
     project = await given.project()
     environment = await given.environment(project=project)
+    secret = await given.secret()
+    put = "select secretstore.put_version(%s, 2, '', '', '', null, null, null, null, null)"
     referrer, referee, stranger = (stage.party(name) for name in ("referrer", "referee", "stranger"))
     insert, join = "insert into agreement.", "insert into shared.memberships (organization_id, user_id, role)"
     draft = f"{insert}agreements (referral_id, from_broker_id, to_broker_id) values (%s, "
@@ -244,6 +249,14 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
         ("select agreement.seal_contact(%s, repeat('x', 40)::bytea, 'x')", referral),
         ("select agreement.shred_contact(%s)", referral),
         ("select agreement.consume_contact_read(%s)", grant),
+        ("select secretstore.reserve_version('key', %s, null)", environment),
+        ("select secretstore.delete_secret('key', %s, null, null, null)", environment),
+        ("select secretstore.undelete_secret('key', %s, null, null)", environment),
+        ("select secretstore.destroy_version('key', %s, 1, null, null)", environment),
+        ("select secretstore.grant_reads('', '{key}', %s, null, null, null)", environment),
+        ("select secretstore.visible_scope(%s)", environment),
+        ("select secretstore.find_secret('key', %s)", environment),
+        (put, secret),
         ("select * from agreement.rank_candidates(%s)", referral),
         ("select agreement.find_agreement(%s)", agreement),
         ("select agreement.find_referral(%s)", referral),

@@ -1,0 +1,215 @@
+"""The secret store for code in the service: what a caller may read and write, by key."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar, overload
+from uuid import UUID
+
+import msgspec
+
+from app.database import Credential, Database, Transaction
+from app.sealing import Keyring
+from app.secretstore import queries, values
+from app.secretstore.queries import Place, SealedVersion, Secret
+from app.secretstore.values import SecretAltered, SecretNotFound, Value
+
+T = TypeVar("T")
+
+INTEGRITY = "secret_integrity"  # as the database calls it where it notices by itself
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """From where a secret is asked for, as the audit log keeps it."""
+
+    request_id: str
+    address: str | None = None
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What came of a read: values by key, and why there is none, by key too."""
+
+    values: Mapping[str, Value]
+    refusals: Mapping[str, str]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What a write says beside the value."""
+
+    expected_version: int | None = None
+    restores: int | None = None
+    expires_at: datetime | None = None
+    max_versions: int | None = None
+
+
+class SecretStore:
+    """The secrets of one credential's organization, or of one of its environments.
+
+    Every read, write and denial leaves a row in the audit log before anything is returned. Methods raise
+    psycopg.Error for what PostgreSQL refuses: the scope, the role, an unexpected version.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        credential: Credential | None,
+        origin: Origin,
+        environment_id: UUID | None = None,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._credential = credential
+        self._origin = origin
+        self.environment_id = environment_id
+
+    @overload
+    async def get(self, key: str) -> Any: ...
+
+    @overload
+    async def get(self, key: str, kind: type[T]) -> T | None: ...
+
+    async def get(self, key: str, kind: Any = Any) -> Any:
+        """Return a secret's value decoded into a type, such as a Struct; None where there is none.
+
+        Raises SecretMismatch, SecretAltered.
+        """
+        try:
+            return await self.get_or_raise(key, kind)
+        except SecretNotFound:
+            return None
+
+    @overload
+    async def get_or_raise(self, key: str) -> Any: ...
+
+    @overload
+    async def get_or_raise(self, key: str, kind: type[T]) -> T: ...
+
+    async def get_or_raise(self, key: str, kind: Any = Any) -> Any:
+        """Return a secret's value decoded into a type; raises SecretNotFound, SecretMismatch, SecretAltered."""
+        return (await self.read_one(key)).decode(kind)
+
+    async def set(self, key: str, value: object, *, expected_version: int | None = None) -> Secret:
+        """Put a value, anything that msgspec encodes, as a new version; 0 expects that there is none."""
+        raw = values.sealable(msgspec.Raw(msgspec.json.encode(value)))
+        change = Change(expected_version=expected_version)
+        return await self._database.run(self._credential, lambda db: self.put(db, key, raw, change))
+
+    async def read_one(self, key: str, version: int | None = None) -> Value:
+        """Read a secret as it is now or was in a version; raises SecretNotFound, SecretAltered."""
+        reading = await self.read([key], version)
+        if (value := reading.values.get(key)) is not None:
+            return value
+        if reading.refusals[key] == INTEGRITY:
+            raise SecretAltered(f"secret {key} does not open")
+        raise SecretNotFound(key)
+
+    async def read(self, keys: Sequence[str], version: int | None = None) -> Reading:
+        """Read up to a hundred secrets; what one key is refused does not keep the others.
+
+        The audit rows are committed before the sealed values leave PostgreSQL.
+        """
+        number = os.urandom(32)
+        refusals, sealed = await self._database.run_then(
+            self._credential,
+            lambda db: self._granted(db, number, keys, version),
+            lambda db, refusals: _taken(db, number, refusals),
+        )
+        opened = {row.key: self._opened(row) for row in sealed}
+        altered = [key for key, value in opened.items() if value is None]
+        for key in altered:
+            await self.record_denial("secret.read", key, INTEGRITY)
+        told = {key: refusal or "destroyed" for key, refusal in refusals.items() if key not in opened}
+        return Reading(
+            {key: value for key, value in opened.items() if value is not None},
+            {**told, **dict.fromkeys(altered, INTEGRITY)},
+        )
+
+    async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
+        """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
+        return await self._database.run(self._credential, lambda db: self._granted(db, number, keys, version))
+
+    async def _granted(
+        self, db: Transaction, number: bytes, keys: Sequence[str], version: int | None
+    ) -> dict[str, str | None]:
+        grants = await queries.grant_reads(
+            db,
+            digest=hashlib.sha256(number).digest(),
+            keys=list(dict.fromkeys(keys)),
+            environment_id=self.environment_id,
+            version=version,
+            **self._told,
+        )
+        return {grant.key: grant.refusal for grant in grants}
+
+    async def put(self, db: Transaction, key: str, raw: bytes, change: Change) -> Secret:
+        """Put a value in a transaction that has entered."""
+        place = await self.reserve(db, key, change.expected_version)
+        envelope = values.seal(self._keyring, place, raw)
+        return await queries.put_version(
+            db,
+            secret_id=place.secret_id,
+            version=place.version,
+            ciphertext=envelope.ciphertext,
+            wrapped_key=envelope.wrapped_key,
+            master_key_id=self._keyring.current,
+            restores=change.restores,
+            expires_at=change.expires_at,
+            max_versions=change.max_versions,
+            **self._told,
+        )
+
+    async def reserve(self, db: Transaction, key: str, expected_version: int | None) -> Place:
+        """Lock a secret, and learn what its next value is sealed to."""
+        return await queries.reserve_version(
+            db, key=key, environment_id=self.environment_id, expected_version=expected_version
+        )
+
+    async def roll_back(self, db: Transaction, number: bytes, key: str, change: Change) -> Secret:
+        """Put what a committed grant reads once more, as a new version, in a transaction that has entered."""
+        sealed = await queries.take_reads(db, number=number)
+        if not sealed:
+            raise SecretNotFound(key)
+        value = values.open_sealed(self._keyring, sealed[0])
+        return await self.put(db, key, value.raw, change)
+
+    async def delete(self, db: Transaction, key: str, expected_version: int | None) -> None:
+        """Hide a secret, in a transaction that has entered."""
+        await queries.delete_secret(
+            db, key=key, environment_id=self.environment_id, expected_version=expected_version, **self._told
+        )
+
+    async def undelete(self, db: Transaction, key: str) -> Secret:
+        """Bring a deleted secret back, in a transaction that has entered."""
+        return await queries.undelete_secret(db, key=key, environment_id=self.environment_id, **self._told)
+
+    async def destroy(self, db: Transaction, key: str, version: int) -> None:
+        """Destroy a version for good, in a transaction that has entered."""
+        await queries.destroy_version(db, key=key, environment_id=self.environment_id, version=version, **self._told)
+
+    async def record_denial(self, action: str, key: str, reason: str) -> None:
+        """Write down that the caller was refused."""
+        await self._database.run(
+            self._credential,
+            lambda db: queries.record_secret_denial(
+                db, action=action, key=key, environment_id=self.environment_id, reason=reason, **self._told
+            ),
+        )
+
+    @property
+    def _told(self) -> dict[str, Any]:
+        return {"request_id": self._origin.request_id, "address": self._origin.address}
+
+    def _opened(self, sealed: SealedVersion) -> Value | None:
+        try:
+            return values.open_sealed(self._keyring, sealed)
+        except SecretAltered:
+            return None
+
+
+async def _taken(
+    db: Transaction, number: bytes, refusals: dict[str, str | None]
+) -> tuple[dict[str, str | None], list[SealedVersion]]:
+    sealed = await queries.take_reads(db, number=number) if None in refusals.values() else []
+    return refusals, sealed

@@ -1,0 +1,15 @@
+drop trigger read_grants_written_once on secretstore.read_grants;
+drop trigger read_grants_committed_first on secretstore.read_grants;
+drop function secretstore.read_grants_committed_first();
+drop trigger secrets_begin_with_a_version on secretstore.secrets;
+drop function secretstore.secrets_begin_with_a_version();
+drop trigger secrets_never_emptied on secretstore.secrets;
+drop trigger secrets_never_deleted on secretstore.secrets;
+drop trigger secrets_stay_where_sealed on secretstore.secrets;
+drop function secretstore.secrets_stay_where_sealed();
+drop trigger secret_versions_never_emptied on secretstore.secret_versions;
+drop trigger secret_versions_never_deleted on secretstore.secret_versions;
+drop trigger secret_versions_immutable on secretstore.secret_versions;
+drop function secretstore.secret_versions_immutable();
+drop trigger secret_versions_number on secretstore.secret_versions;
+drop function secretstore.secret_versions_number();
