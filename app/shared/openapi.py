@@ -18,6 +18,7 @@ from litestar.typing import FieldDefinition
 from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
 
 from app import errors
+from app.database import OF_ENVIRONMENTS
 from app.errors import MEDIA_TYPE, Kind, Problem
 from app.shared.credentials import SAFE_METHODS, Taken, taken_by
 from app.shared.health import VERSION
@@ -157,6 +158,7 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
     if "actor" in takes:
         handler.security = _security(taken_by(handler))
         kinds += _WITH_ACTOR
+        kinds += (errors.BRANCH_REQUIRED,) if OF_ENVIRONMENTS.intersection(taken_by(handler).kinds) else ()
         kinds += (errors.INSUFFICIENT_SCOPE,) if taken_by(handler).scopes else ()
         if mutates:
             kinds += (errors.CONFLICT, errors.KEY_REUSED)
