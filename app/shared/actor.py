@@ -97,16 +97,9 @@ def provide_actor(
             description="The slug of the organization to act in, of those you belong to.",
         ),
     ] = None,
-    x_branch: Annotated[
-        str | None,
-        HeaderParameter(
-            name="X-Branch",
-            description="The live branch to act in; a credential of a PREVIEW environment needs one, others have none.",
-        ),
-    ] = None,
 ) -> Caller:
     """Provide `actor: Actor` to a handler; a request without a credential does not come this far."""
-    del x_organization, x_branch  # read with the credential; declared for the documentation
+    del x_organization  # read with the credential; declared for the documentation
     return Caller(request, request.scope["state"]["credential"])
 
 

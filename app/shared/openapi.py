@@ -36,6 +36,12 @@ IDEMPOTENCY_KEY = Parameter(
     description="Makes the request safe to repeat: it happens once, a repetition reads the stored answer.",
     schema=Schema(type=OpenAPIType.STRING, pattern=r"^[\x21-\x7e]{1,255}$", examples=["1b0c6f7e-order-42"]),
 )
+BRANCH = Parameter(
+    name="X-Branch",
+    param_in="header",
+    description="The live branch to act in; a credential of a PREVIEW environment needs one, others have none.",
+    schema=Schema(type=OpenAPIType.STRING, max_length=255, examples=["feature/listing-photos"]),
+)
 
 
 class RawJson(OpenAPISchemaPlugin):
@@ -79,6 +85,23 @@ class Command(Operation):
 
     def __post_init__(self) -> None:
         self.parameters = [*(self.parameters or []), IDEMPOTENCY_KEY]
+
+
+@dataclass
+class Branched(Operation):
+    """An operation for credentials of environments, some of which name a branch."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [*(self.parameters or []), BRANCH]
+
+
+@dataclass
+class BranchedCommand(Command):
+    """Both."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.parameters = [*(self.parameters or []), BRANCH]
 
 
 @dataclass
@@ -158,11 +181,14 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
     if "actor" in takes:
         handler.security = _security(taken_by(handler))
         kinds += _WITH_ACTOR
-        kinds += (errors.BRANCH_REQUIRED,) if OF_ENVIRONMENTS.intersection(taken_by(handler).kinds) else ()
+        is_branched = bool(OF_ENVIRONMENTS.intersection(taken_by(handler).kinds))
+        kinds += (errors.BRANCH_REQUIRED,) if is_branched else ()
         kinds += (errors.INSUFFICIENT_SCOPE,) if taken_by(handler).scopes else ()
         if mutates:
             kinds += (errors.CONFLICT, errors.KEY_REUSED)
-            handler.operation_class = Command
+            handler.operation_class = BranchedCommand if is_branched else Command
+        elif is_branched:
+            handler.operation_class = Branched
     else:
         handler.operation_class = Anonymous
     kinds += _WITH_BODY if "data" in takes else ()

@@ -175,3 +175,14 @@ def test_denials_in_a_branch_and_for_a_branch_are_recorded(
         "where outcome = 'denied' order by id"
     ).fetchall()
     assert rows == [(preview["id"], branch["id"], "not_found"), (production["id"], None, "branch_of_preview")]
+
+
+def test_the_header_is_told_where_it_may_be_needed(client: httpx.Client) -> None:
+    paths = client.get("/schema/openapi.json").json()["paths"]
+
+    def headers(path: str, method: str) -> set[str]:
+        return {each["name"] for each in paths[path][method].get("parameters", ()) if each["in"] == "header"}
+
+    assert headers("/api/whoami", "get") == {"X-Organization", "X-Branch"}
+    assert headers("/api/secrets/batch", "post") == {"X-Organization", "X-Branch", "Idempotency-Key"}
+    assert headers("/api/organizations", "post") == {"X-Organization", "Idempotency-Key"}
