@@ -181,21 +181,34 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
     if "actor" in takes:
         handler.security = _security(taken_by(handler))
         kinds += _WITH_ACTOR
-        is_branched = bool(OF_ENVIRONMENTS.intersection(taken_by(handler).kinds))
-        kinds += (errors.BRANCH_REQUIRED,) if is_branched else ()
+        kinds += (errors.BRANCH_REQUIRED,) if _is_branched(handler) else ()
         kinds += (errors.INSUFFICIENT_SCOPE,) if taken_by(handler).scopes else ()
         if mutates:
             kinds += (errors.CONFLICT, errors.KEY_REUSED)
-            handler.operation_class = BranchedCommand if is_branched else Command
-        elif is_branched:
-            handler.operation_class = Branched
-    else:
-        handler.operation_class = Anonymous
+    handler.operation_class = _operation_of(handler)
     kinds += _WITH_BODY if "data" in takes else ()
     kinds += (errors.NOT_FOUND,) if has_path_parameters else ()
     kinds += (errors.INVALID,) if "page" in takes else ()
     kinds += (errors.VERSION_MISMATCH,) if "expected_version" in takes else ()
     handler.responses = {**_specified(kinds), **(handler.responses or {})}
+
+
+def _operation_of(handler: HTTPRouteHandler) -> type[Operation]:
+    match (
+        "actor" in handler.parsed_fn_signature.parameters,
+        _is_branched(handler),
+        handler.http_methods <= SAFE_METHODS,
+    ):
+        case False, _, _:
+            return Anonymous
+        case _, is_branched, True:
+            return Branched if is_branched else Operation
+        case _, is_branched, _:
+            return BranchedCommand if is_branched else Command
+
+
+def _is_branched(handler: HTTPRouteHandler) -> bool:
+    return not OF_ENVIRONMENTS.isdisjoint(taken_by(handler).kinds)
 
 
 def _security(taken: Taken) -> list[dict[str, list[str]]]:
