@@ -2,7 +2,7 @@
 
 # ruff: noqa: A002, D401
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from app.queries import Connection, Json, execute, load, many, maybe_one, one
 _QUERIES = load("shared")
 CredentialKind = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
 EnvironmentType = Literal["DEVELOPMENT", "STAGING", "PREVIEW", "PRODUCTION"]
+InvitationState = Literal["open", "accepted", "declined", "revoked"]
 MemberRole = Literal["viewer", "agent", "admin", "owner"]
 
 
@@ -77,6 +78,32 @@ class StoredResponse(Struct, frozen=True):
 
     status: int
     response: bytes
+
+
+class Invitation(Struct, frozen=True):
+    """A row of create_invitation and 3 more."""
+
+    id: UUID
+    organization_id: UUID
+    email: str
+    role: MemberRole
+    state: InvitationState
+    invited_by: UUID | None
+    created_at: datetime
+    expires_at: datetime
+    settled_at: datetime | None
+
+
+class ReceivedInvitation(Struct, frozen=True):
+    """A row of list_received_invitations."""
+
+    id: UUID
+    organization_id: UUID
+    organization: str
+    title: str
+    role: MemberRole
+    created_at: datetime
+    expires_at: datetime
 
 
 class Membership(Struct, frozen=True):
@@ -190,6 +217,49 @@ async def store_response(
         _QUERIES["store_response"],
         {"key": key, "route": route, "request_digest": request_digest, "status": status, "response": response},
     )
+
+
+async def create_invitation(
+    db: Connection, *, organization_id: UUID, email: str, role: MemberRole, lifetime: timedelta
+) -> Invitation:
+    """Invite an address to an organization."""
+    return await one(
+        db,
+        _QUERIES["create_invitation"],
+        Invitation,
+        {"organization_id": organization_id, "email": email, "role": role, "lifetime": lifetime},
+    )
+
+
+async def list_invitations(
+    db: Connection, *, organization_id: UUID, before: UUID | None = None, limit: int
+) -> list[Invitation]:
+    """List the invitations of an organization that the caller administers, newest first."""
+    return await many(
+        db,
+        _QUERIES["list_invitations"],
+        Invitation,
+        {"organization_id": organization_id, "before": before, "limit": limit},
+    )
+
+
+async def revoke_invitation(db: Connection, *, id: UUID, organization_id: UUID) -> Invitation | None:
+    """Take an invitation back."""
+    return await maybe_one(
+        db, _QUERIES["revoke_invitation"], Invitation, {"id": id, "organization_id": organization_id}
+    )
+
+
+async def list_received_invitations(
+    db: Connection, *, before: UUID | None = None, limit: int
+) -> list[ReceivedInvitation]:
+    """List the invitations that the caller may accept, newest first."""
+    return await many(db, _QUERIES["list_received_invitations"], ReceivedInvitation, {"before": before, "limit": limit})
+
+
+async def answer_invitation(db: Connection, *, state: InvitationState, id: UUID) -> Invitation | None:
+    """Accept or decline an invitation of the caller's address."""
+    return await maybe_one(db, _QUERIES["answer_invitation"], Invitation, {"state": state, "id": id})
 
 
 async def add_member(db: Connection, *, organization_id: UUID, email: str, role: MemberRole) -> Membership:

@@ -1,6 +1,6 @@
 -- Credentials, all owned by the guard. What is stored is the digest of what an entrance takes, which is itself a
 -- digest of what its bearer holds: neither a dump nor a log replays.
--- depends: 0130_shared_access
+-- depends: 0140_shared_invitations
 
 set local role brokerflow_guard;
 

@@ -232,6 +232,12 @@ class Given:
             Actor(self.stage, ("enter_public_key", public, *where)),
         )
 
+    async def invitation(self, email: str = "newcomer@example.org", role: str = "agent", by: str = "referrer") -> UUID:
+        """Invite an address to somebody's organization."""
+        actor = self.stage.party(by)
+        statement = "select (shared.create_invitation(%s, %s, %s, interval '7 days')).id"
+        return await _id(actor.value(statement, actor.organization_id, email, role))
+
     async def branch(self, environment: UUID, name: str = "main", by: str = "referrer") -> UUID:
         """Create a branch of a PREVIEW environment."""
         return await _id(self.stage.party(by).value("select (shared.create_branch(%s, %s)).id", environment, name))

@@ -41,6 +41,11 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
     await referrer("insert into vote.votes (api_identifier) values ('listings')")
     await given.secret(environment=await given.environment())
     await given.branch(await given.environment("PREVIEW"))
+    await given.invitation()
+    await given.stage.as_login(
+        "select apiauth.open_identity_session('https://id.example', 'subject', 'somebody@id.example', 'Somebody', null, "
+        "sha256('a session'), interval '1 hour', interval '1 day')"
+    )
     await given.secret()
     await given.read_grant()
     await referrer.token("agreements:read")
@@ -226,6 +231,7 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
     environment = await given.environment(project=project)
     preview = await given.environment("PREVIEW")
     branch = await given.branch(preview)
+    invitation = await given.invitation()
     secret = await given.secret()
     put = "select secretstore.put_version(%s, 2, '', '', '', null, null, null, null, null)"
     referrer, referee, stranger = (stage.party(name) for name in ("referrer", "referee", "stranger"))
@@ -276,6 +282,13 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
         ("select shared.create_environment(%s, 'x', 'STAGING')", project),
         ("select apiauth.create_environment(%s, 'x', 'STAGING', 'x', 'abcd', 'y', 'abcd')", project),
         ("select apiauth.issue_environment_keys(%s, 'x', 'abcd', 'y', 'abcd', '0')", environment),
+        ("select shared.create_invitation(%s, 'x@x.org', 'viewer', '1 day')", referrer.organization_id),
+        (
+            "insert into shared.invitations (organization_id, role, email) values (%s, 'agent', 'x@x.org')",
+            referrer.organization_id,
+        ),
+        ("update shared.invitations set state = 'revoked' where id = %s returning 1", invitation),
+        ("update shared.invitations set state = 'accepted' where id = %s returning 1", invitation),
         ("select shared.create_branch(%s, 'x')", preview),
         ("insert into shared.preview_branches (environment_id, name) values (%s, 'x')", preview),
         ("update shared.preview_branches set archived_at = now() where id = %s returning 1", branch),
