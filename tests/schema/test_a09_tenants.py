@@ -43,7 +43,7 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
     await given.branch(await given.environment("PREVIEW"))
     await given.invitation()
     await given.stage.as_login(
-        "select apiauth.open_identity_session('https://id.example', 'subject', 'somebody@id.example', 'Somebody', null, "
+        "select apiauth.open_identity_session('https://id.example', 'subject', 'x@id.example', 'Somebody', null, "
         "sha256('a session'), interval '1 hour', interval '1 day')"
     )
     await given.secret()
