@@ -1,4 +1,4 @@
-"""Limits attempts to register, log in and try codes, by address and account; counted in PostgreSQL, for all processes."""
+"""Limits attempts to register, log in and enter codes, by address and account; counted in PostgreSQL for all."""
 
 from datetime import timedelta
 from functools import partial

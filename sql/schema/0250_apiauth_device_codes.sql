@@ -4,7 +4,7 @@
 -- The device code is the machine's and the user code the person's. Both are stored as digests of digests; since the user
 -- code is short enough to be tried out, what the service hands over for it is a MAC under a key of its own, so that
 -- neither a dump nor this database alone finds it.
--- depends: 0230_apiauth_access
+-- depends: 0240_apiauth_identities
 
 set local role brokerflow_guard;
 
