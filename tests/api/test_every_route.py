@@ -26,7 +26,7 @@ OF_SECRET_KEYS = {"agreements:read", "secrets:read", "secrets:write", "tokens:wr
 
 # What a request ends when it is let in: a credential that is asked for once more each time.
 ENDING: dict[str, Kind] = {
-    "POST /auth/logout": "session", "DELETE /api/sessions": "session", "DELETE /api/tokens/current": "personal_token",
+    "DELETE /api/tokens/current": "personal_token", "POST /auth/logout": "session", "DELETE /api/sessions": "session",
 }  # fmt: skip
 REVOKED = "revoked_at = now()"
 
@@ -78,7 +78,7 @@ def body_of(handler: HTTPRouteHandler) -> Any:
 
 
 def routes(home: Path) -> Iterator[Route]:
-    """Name the routes that take a credential; the one that ends it comes last."""
+    """Name the routes that take a credential; those that end one come last."""
     app = create_app(Settings(app_url=SecretStr("postgresql://nobody@127.0.0.1:1/nothing"), home=home))
     found = [
         Route(method, route.path, taken_by(handler), body_of(handler))
@@ -88,7 +88,8 @@ def routes(home: Path) -> Iterator[Route]:
         for method in handler.http_methods
         if method != "OPTIONS" and "actor" in handler.parsed_fn_signature.parameters
     ]
-    yield from sorted(found, key=lambda route: (str(route) in ENDING, route.path, route.method))
+    last = {route: number for number, route in enumerate(ENDING)}
+    yield from sorted(found, key=lambda route: (last.get(str(route), -1), route.path, route.method))
 
 
 def call(client: httpx.Client, route: Route, token: str, **headers: str) -> tuple[int, str]:
