@@ -107,7 +107,9 @@ def _authorization(
     opt=takes(SESSION),
     responses={404: problem_spec(NOT_FOUND), 429: problem_spec(TOO_MANY_REQUESTS)},
 )
-async def find_device(request: Request[Any, Any, Any], actor: Actor, user_code: UserCode) -> Response[DeviceRequest]:
+async def find_device(
+    request: Request[Any, Any, Any], actor: Actor, user_code: UserCode = ""
+) -> Response[DeviceRequest]:
     """Return who asks for a token of the caller, for what and from where; only a session may look."""
     await limit_person(request, actor, "device code")
     digest = _digest(request, user_code)
