@@ -32,6 +32,8 @@ create function shared.minimum_role(scope text) returns shared.member_role
 language sql immutable parallel safe
 as $$
     select case minimum_role.scope
+        when 'accounts:read' then 'agent'
+        when 'accounts:write' then 'agent'
         when 'agreements:read' then 'viewer'
         when 'agreements:write' then 'agent'
         when 'contacts:read' then 'agent'
