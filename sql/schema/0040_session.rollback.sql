@@ -1,3 +1,4 @@
+drop function shared.required_organization(text);
 drop function shared.acting_organization(text);
 drop function shared.acting_person();
 drop function shared.current_actor_id();

@@ -266,7 +266,24 @@ $$;
 
 comment on function shared.acting_organization(text) is 'Axiom A9: the actor''s organization, if his credential bears the scope and his role may use it. Every tenant policy compares with it.';
 
+-- Commands that name what is an organization's ask this, lest who has none be told that what he names is not there.
+create function shared.required_organization(scope text) returns uuid
+language plpgsql stable parallel restricted
+set search_path = ''
+as $$
+declare
+    v_organization_id uuid := shared.acting_organization(required_organization.scope);
+begin
+    if v_organization_id is null then
+        perform shared.refuse('actor_is_member', 'this takes an organization, and the actor works for none', 'insufficient_privilege');
+    end if;
+    return v_organization_id;
+end;
+$$;
+
+comment on function shared.required_organization(text) is 'The actor''s organization, if his credential bears the scope and his role may use it; refuses where he has none.';
+
 grant execute on function
     shared.current_user_id(), shared.current_organization_id(), shared.current_environment_id(), shared.current_actor_id(),
-    shared.acting_person(), shared.acting_organization(text)
+    shared.acting_person(), shared.acting_organization(text), shared.required_organization(text)
 to brokerflow_app, brokerflow_guard, brokerflow_vault, brokerflow_auditor;

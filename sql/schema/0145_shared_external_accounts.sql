@@ -31,7 +31,7 @@ language plpgsql volatile
 set search_path = ''
 as $$
 declare
-    v_organization_id uuid := shared.acting_organization('accounts:write');
+    v_organization_id uuid := shared.required_organization('accounts:write');
     v_account shared.external_accounts;
 begin
     insert into shared.external_accounts as a (organization_id, environment_id, identifier, metadata)

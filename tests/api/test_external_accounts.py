@@ -122,3 +122,10 @@ def test_bad_accounts_are_422(owner: Caller, environment: Json) -> None:
         assert fields(problem(keep(owner, environment, metadata=metadata), 422, "invalid")) == ["metadata"]
     assert fields(problem(keep(owner, environment, metadata={"a": {"b": "\0"}}), 422, "invalid")) == ["metadata.a.b"]
     assert owner.get(path(environment)).json()["items"] == []
+
+
+def test_who_works_for_no_organization_is_told_so(environment: Json, enrol: Enrol) -> None:
+    nobody = enrol("anna")
+    for response in (keep(nobody, environment), nobody.get(path(environment))):
+        told = problem(response, 403, "forbidden")
+        assert told["detail"] == "This takes an organization, and the actor works for none."

@@ -42,4 +42,4 @@ returning a.id, a.environment_id, a.identifier, a.metadata, a.created_at;
 -- record: Environment
 select e.id, e.organization_id, e.project_id, e.slug, e.type, e.created_at
 from shared.environments as e
-where e.id = :id and e.organization_id = shared.current_organization_id();
+where e.id = :id and e.organization_id = shared.required_organization('accounts:read');
