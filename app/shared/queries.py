@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from app.queries import Connection, Json, execute, load, many, maybe_one, one
 
@@ -71,6 +71,27 @@ class Branch(Struct, frozen=True):
     name: str
     created_at: datetime
     archived_at: datetime | None
+
+
+class ExternalAccount(Struct, frozen=True):
+    """A row of create_external_account and 4 more."""
+
+    id: UUID
+    environment_id: UUID
+    identifier: str
+    metadata: Raw
+    created_at: datetime
+
+
+class Environment(Struct, frozen=True):
+    """A row of get_own_environment and 3 more."""
+
+    id: UUID
+    organization_id: UUID
+    project_id: UUID
+    slug: str
+    type: EnvironmentType
+    created_at: datetime
 
 
 class StoredResponse(Struct, frozen=True):
@@ -144,17 +165,6 @@ class Project(Struct, frozen=True):
     created_at: datetime
 
 
-class Environment(Struct, frozen=True):
-    """A row of get_environment and 2 more."""
-
-    id: UUID
-    organization_id: UUID
-    project_id: UUID
-    slug: str
-    type: EnvironmentType
-    created_at: datetime
-
-
 async def whoami(db: Connection) -> Whoami:
     """Tell what the credential that asks proves; null scopes are all."""
     return await one(db, _QUERIES["whoami"], Whoami, {})
@@ -199,6 +209,61 @@ async def list_branches(db: Connection, *, environment_id: UUID, after: UUID | N
 async def archive_branch(db: Connection, *, id: UUID, environment_id: UUID) -> Branch | None:
     """Archive a live branch; its name may be taken again."""
     return await maybe_one(db, _QUERIES["archive_branch"], Branch, {"id": id, "environment_id": environment_id})
+
+
+async def create_external_account(
+    db: Connection, *, environment_id: UUID, identifier: str, metadata: object
+) -> ExternalAccount:
+    """Create an account of an environment."""
+    return await one(
+        db,
+        _QUERIES["create_external_account"],
+        ExternalAccount,
+        {"environment_id": environment_id, "identifier": identifier, "metadata": Json(metadata)},
+    )
+
+
+async def list_external_accounts(
+    db: Connection, *, environment_id: UUID, identifier: str | None = None, after: UUID | None = None, limit: int
+) -> list[ExternalAccount]:
+    """List the accounts of an environment, in order of their creation, or the one of an identifier."""
+    return await many(
+        db,
+        _QUERIES["list_external_accounts"],
+        ExternalAccount,
+        {"environment_id": environment_id, "identifier": identifier, "after": after, "limit": limit},
+    )
+
+
+async def get_external_account(db: Connection, *, id: UUID, environment_id: UUID) -> ExternalAccount | None:
+    """Return an account of an environment."""
+    return await maybe_one(
+        db, _QUERIES["get_external_account"], ExternalAccount, {"id": id, "environment_id": environment_id}
+    )
+
+
+async def change_external_account(
+    db: Connection, *, metadata: object, id: UUID, environment_id: UUID
+) -> ExternalAccount | None:
+    """Put other metadata in place of an account's."""
+    return await maybe_one(
+        db,
+        _QUERIES["change_external_account"],
+        ExternalAccount,
+        {"metadata": Json(metadata), "id": id, "environment_id": environment_id},
+    )
+
+
+async def delete_external_account(db: Connection, *, id: UUID, environment_id: UUID) -> ExternalAccount | None:
+    """Delete an account; its identifier may be taken again."""
+    return await maybe_one(
+        db, _QUERIES["delete_external_account"], ExternalAccount, {"id": id, "environment_id": environment_id}
+    )
+
+
+async def get_own_environment(db: Connection, *, id: UUID) -> Environment | None:
+    """Return an environment of the organization that the caller acts in."""
+    return await maybe_one(db, _QUERIES["get_own_environment"], Environment, {"id": id})
 
 
 async def find_response(db: Connection, *, key: str, route: str, request_digest: bytes) -> StoredResponse | None:
