@@ -83,17 +83,17 @@ def _ready(pipes: Sequence[Pipe]) -> list[Mutant]:
     """Wait until the tests passed on the schema as it is."""
     click.echo("Running the tests on the schema as it is ...", err=True)
     told = [_received(pipe) for pipe in pipes]
-    for each in told:
-        if isinstance(each, Red):
-            raise click.ClickException(f"there is nothing to learn from mutants: {each.report}")
-    return told[0].mutants
+    return next(each.mutants for each in told if isinstance(each, Ready))
 
 
-def _received(pipe: Pipe) -> Ready | Red | Verdict:
+def _received(pipe: Pipe) -> Ready | Verdict:
+    """Return what a process tells, or end with what is wrong with it."""
     try:
         told: Ready | Red | Verdict = pipe.recv()
-    except EOFError:
-        told = Red("a process ended without a word")
+    except EOFError as error:
+        raise click.ClickException("a process ended without a word") from error
+    if isinstance(told, Red):
+        raise click.ClickException(f"there is nothing to learn from mutants: {told.report}")
     return told
 
 
@@ -116,11 +116,10 @@ def _judge(pipes: Sequence[Pipe], drawn: Sequence[Mutant]) -> list[Verdict]:
     for pipe in pipes:
         hand(pipe)
     while busy:
-        for pipe in wait(list(busy)):
-            assert isinstance(pipe, Pipe)  # noqa: S101 - what was waited for
+        told = wait(list(busy))
+        for pipe in [each for each in busy if each in told]:
             verdict = _received(pipe)
-            if not isinstance(verdict, Verdict):
-                raise click.ClickException(str(verdict))
+            assert isinstance(verdict, Verdict)  # noqa: S101 - what a mutant is answered with
             verdicts.append(verdict)
             busy.discard(pipe)
             hand(pipe)

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection as Pipe
 from time import monotonic
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ _APART = ("tests/schema/test_mutations.py",)  # makes mutants itself
 _PLUGINS = ("terminal", "xdist", "cacheprovider")
 _OPTIONS = ("--override-ini=addopts=", "--assert=plain", *(f"-pno:{plugin}" for plugin in _PLUGINS))
 _PATIENCE = "20s"  # of a statement that waits in a mutant for what never comes
-_COMMITTING = {"enter_from_outside", "superuser"}  # fixtures by which a test leaves something to the next
+_FORGETFUL = {"stage"}  # the one fixture on the world that leaves nothing to the next test
 
 
 class Ready(NamedTuple):
@@ -153,9 +153,9 @@ class _Test:
     def __init__(self, item: pytest.Item) -> None:
         self.name = item.nodeid
         self.killed: Counter[tuple[str, str]] = Counter()
-        fixtures = set(getattr(item, "fixturenames", ()))
-        self.database = "catalog" if "ask" in fixtures else "world"
-        self.commits = not fixtures.isdisjoint(_COMMITTING)
+        fixtures: Mapping[str, Any] = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - pytest's own
+        self.database = "catalog" if "catalog" in fixtures else "world"
+        self.commits = bool({name for name, found in fixtures.items() if "world" in found[-1].argnames} - _FORGETFUL)
         self._item = item
         self._seconds = 0.0
         function = getattr(item, "function", None)

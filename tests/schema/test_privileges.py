@@ -18,6 +18,7 @@ INSERTED = {
     (APP, "shared.organizations"): "id title slug",
     (APP, "shared.projects"): "organization_id name slug",
     (APP, "shared.environments"): "organization_id project_id slug type",
+    (APP, "shared.preview_branches"): "environment_id name",
     (APP, "shared.idempotency_keys"): "user_id environment_id organization_id key route request_digest status response",
     (APP, "agreement.brokers"): "id name",
     (APP, "agreement.broker_registrations"): "broker_id fein",
@@ -34,6 +35,7 @@ INSERTED = {
 }
 UPDATED = {
     (APP, "shared.memberships"): "role",
+    (APP, "shared.preview_branches"): "archived_at",
     (APP, "agreement.brokers"): "name",
     (APP, "agreement.broker_registrations"): "fein",
     (APP, "agreement.referrals"): "status cancel_reason",
@@ -58,6 +60,7 @@ READ = {
     (GUARD, "shared.organizations"): "*",
     (GUARD, "shared.memberships"): "*",
     (GUARD, "shared.environments"): "*",
+    (GUARD, "shared.preview_branches"): "*",
     (GUARD, "shared.platform_admins"): "*",
     (VAULT, "shared.environments"): "id organization_id",
     (VAULT, "agreement.referrals"): "id broker_id",

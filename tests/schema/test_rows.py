@@ -10,7 +10,8 @@ from tests.schema.test_a09_tenants import SCHEMAS, TABLES, populate
 
 # Where a null says something: not yet, never, nobody, or none. Everywhere else it is refused.
 NULLABLE = {
-    "shared.audit_log": "credential_kind credential_id user_id organization_id environment_id reason request_id",
+    "shared.audit_log": "credential_kind credential_id user_id organization_id environment_id branch_id reason request_id",
+    "shared.preview_branches": "archived_at",
     "shared.idempotency_keys": "user_id environment_id organization_id",
     "apiauth.sessions": "revoked_at",
     "apiauth.personal_tokens": "last_used_at revoked_at",
@@ -31,7 +32,7 @@ NULLABLE = {
 # Ids that refer to nothing: a row's own, and those that a trace or a chain keeps when what they name is gone.
 OWN = {"id", "jti", "scope_id", "actor_id"}
 KEPT = {
-    "shared.audit_log": "credential_id user_id organization_id environment_id",
+    "shared.audit_log": "credential_id user_id organization_id environment_id branch_id",
     "shared.outbox": "event_id",
     "secretstore.secret_versions": "credential_id created_by",
     "agreement.timeline_events": "credential_id user_id organization_id from_broker_id to_broker_id",
@@ -45,12 +46,17 @@ KEYS = {
     "shared.memberships": {"memberships_pkey": "organization_id user_id"},
     "shared.projects": {"projects_pkey": "id", "projects_slug_once_an_organization": "organization_id slug"},
     "shared.environments": {"environments_pkey": "id", "environments_slug_once_a_project": "project_id slug"},
+    "shared.preview_branches": {"preview_branches_pkey": "id"},
     "shared.platform_admins": {"platform_admins_pkey": "user_id"},
     "shared.outbox": {"outbox_pkey": "id", "outbox_one_message_per_event": "event_id"},
     "shared.audit_log": {"audit_log_pkey": "id"},
     "apiauth.seal_keys": {"seal_keys_pkey": "id"},
     "apiauth.root_keys": {"root_keys_pkey": "id"},
     "apiauth.passwords": {"passwords_pkey": "user_id"},
+    "apiauth.identities": {
+        "identities_pkey": "id", "identities_of_one_user": "issuer subject",
+        "identities_one_a_user_an_issuer": "user_id issuer",
+    },
     "apiauth.sessions": {"sessions_pkey": "id", "sessions_digest_key": "digest"},
     "apiauth.personal_tokens": {"personal_tokens_pkey": "id", "personal_tokens_digest_key": "digest"},
     "apiauth.organization_tokens": {"organization_tokens_pkey": "id", "organization_tokens_digest_key": "digest"},
@@ -214,11 +220,14 @@ async def test_a_key_is_there_once(given: Given, stage: Stage) -> None:
 
 def fresh(column: str, type_: str) -> str:
     """Write a value of a column that no row has."""
+    text = "'x' || substr(md5(random()::text), 1, 20)"
     return {
+        "email": f"{text} || '@example.org'",
+        "issuer": f"'https://id.example/' || {text}",
         "uuid": "gen_random_uuid()",
         "bytea": "sha256(uuid_send(gen_random_uuid()))",
-        "text": "'x' || substr(md5(random()::text), 1, 20)" + (" || '@example.org'" if column == "email" else ""),
-    }.get(type_, f"{column} + 1000")
+        "text": text,
+    }.get(column if column in {"email", "issuer"} else type_, f"{column} + 1000")
 
 
 async def test_a_value_is_within_its_bounds(given: Given, stage: Stage) -> None:
