@@ -2,6 +2,7 @@
 
 import multiprocessing
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection as Pipe
@@ -17,6 +18,7 @@ from scripts.mutation.worker import Ready, Red, Verdict, work
 
 _SAMPLE = 25
 _REPORTED_EVERY = 50
+_WIDTH = 240  # of the table where there is no terminal
 
 
 @click.command()
@@ -136,7 +138,7 @@ def _tell(verdict: Verdict, done: int, total: int) -> None:
 
 def _show(verdicts: Sequence[Verdict], seconds: float) -> None:
     """Print the table: survivors first, then by name; and what killed each."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH)
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("", "mutant", "killed by", "tests", "seconds"):
         table.add_column(column, justify="right" if column in {"tests", "seconds"} else "left", no_wrap=True)

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from psycopg import Connection
-
-_QUESTION = Path(__file__).with_name("mutants.sql")
+QUESTION = Path(__file__).with_name("mutants.sql").read_text().encode()
 _SCHEMA = Path(__file__).parents[2] / "sql" / "schema"
 _SPARED = re.compile(r"^-- Spared by scripts/mutate: (?P<name>.+?)\. (?P<reason>\S.+)$", re.MULTILINE)
 
@@ -28,9 +26,8 @@ class Mutant(NamedTuple):
         return f"{self.kind} {self.object}: {self.change}"
 
 
-def find(connection: Connection[Any]) -> list[Mutant]:
-    """Return every mutant of a migrated database, by name; a superuser asks."""
-    rows = connection.execute(_QUESTION.read_text().encode()).fetchall()
+def find(rows: Iterable[tuple[Any, ...]]) -> list[Mutant]:
+    """Return every mutant of a migrated database, by name, from what a superuser is answered to the question."""
     found = [Mutant(kind, name, change, statement, tuple(words)) for kind, name, change, statement, words in rows]
     return sorted(found, key=lambda mutant: mutant.name)
 

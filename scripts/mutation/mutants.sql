@@ -56,7 +56,8 @@ select 'not null', format('%s.%I', t.name, a.attname), 'dropped',
 from pg_attribute as a
 join tables as t on t.oid = a.attrelid
 where a.attnum > 0 and not a.attisdropped and a.attnotnull and a.attidentity = ''
-    -- A primary key says so too.
+    -- A generated column is as null as its expression; and a primary key says so too.
+    and a.attgenerated = ''
     and not exists (select from pg_index as i where i.indrelid = t.oid and i.indisprimary and a.attnum = any (i.indkey::smallint[]))
 
 union all
@@ -77,7 +78,7 @@ where not g.tgisinternal and g.tgparentid = 0
 -- Policies: gone, or open to every row.
 union all
 select 'policy', format('%s %I', t.name, p.polname), m.change, format(m.statement, p.polname, t.name),
-    array[t.bare, p.polname::text]
+    array[t.bare, p.polname::text, 'row security']
 from pg_policy as p
 join tables as t on t.oid = p.polrelid
 cross join (

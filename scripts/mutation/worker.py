@@ -16,7 +16,7 @@ from psycopg import sql
 from scripts.mutation import mutants
 from scripts.mutation.mutants import Mutant
 from tests.conftest import Server, _copy_grants, _create, _drop
-from tests.schema.stage import World
+from tests.schema.stage import KEEPERS, World
 
 # What must notice: the behaviour as the real roles, then the rules that the catalog keeps. The oracle that compares
 # the catalog with its manifest would notice everything and prove nothing, so it is not asked.
@@ -83,7 +83,7 @@ class Adversary:
             self._pipe.send(Red(f"a test is red already:\n{failure}"))
             return True
         with psycopg.connect(self._url("world"), autocommit=True) as connection:
-            self._pipe.send(Ready(mutants.find(connection)))
+            self._pipe.send(Ready(mutants.find(connection.execute(mutants.QUESTION))))
         while (mutant := self._pipe.recv()) is not None:
             self._pipe.send(self._judge(mutant))
         return True
@@ -159,6 +159,7 @@ class _Test:
         self._item = item
         self._seconds = 0.0
         function = getattr(item, "function", None)
+        self._keeps = {proposition for proposition, tests in KEEPERS.items() if function in tests}
         self._words = _words(inspect.getsource(function)) if function else set()
         self._words |= set(re.findall(r"[a-z_0-9]+", item.name))
 
@@ -172,12 +173,14 @@ class _Test:
         return failures[0] if failures else None
 
     def rank(self, mutant: Mutant) -> tuple[float, bool, float]:
-        """Sort tests: the likely before the unlikely, behaviour before rules, then the quick before the slow."""
-        return -self._likelihood(mutant), self.database == "catalog", self._seconds
+        """Sort tests: the likely before the unlikely, those that need no new copy first, the quick before the slow."""
+        return -self._likelihood(mutant), self.commits, self._seconds
 
     def _likelihood(self, mutant: Mutant) -> float:
-        named = sum(2.0 / (place + 1) for place, word in enumerate(mutant.words) if word in self._words)
-        return named + min(self.killed[mutant.kind, mutant.change], 8) / 4
+        """Guess from what the test says it keeps, from what killed such mutants before, and from the words in it."""
+        keeps = 12.0 * (not self._keeps.isdisjoint(mutant.words)) + 6.0 * (mutant.kind in self._keeps)
+        named = sum(2.0 / place for place, word in enumerate(mutant.words, start=1) if word in self._words)
+        return keeps + min(self.killed[mutant.kind, mutant.change], 8) + named
 
 
 def _words(source: str) -> set[str]:

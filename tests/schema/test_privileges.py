@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import APP, AUDITOR, GUARD, OWNER, VAULT, Actor, Given, Stage
+from tests.schema.stage import APP, AUDITOR, GUARD, OWNER, VAULT, Actor, Given, Stage, keeps
 from tests.schema.test_a09_tenants import TABLES, populate
 
 LOGIN = "brokerflow_login"
@@ -102,6 +102,7 @@ def told(listed: dict[tuple[str, str], str]) -> set[tuple[str, str, str]]:
     return {(*place, column) for place, columns in listed.items() for column in columns.split()}
 
 
+@keeps("grant")
 @pytest.mark.parametrize(("privilege", "listed"), [("INSERT", INSERTED), ("UPDATE", UPDATED), ("REFERENCES", REFERRED)])
 async def test_no_role_writes_a_column_that_it_need_not(
     stage: Stage, privilege: str, listed: dict[tuple[str, str], str]
@@ -109,6 +110,7 @@ async def test_no_role_writes_a_column_that_it_need_not(
     assert await granted(stage, privilege) - told(listed) == set()
 
 
+@keeps("grant")
 @pytest.mark.parametrize("privilege", ["DELETE", "TRUNCATE", "TRIGGER"])
 async def test_no_role_takes_rows_away_that_are_not_its_own(stage: Stage, privilege: str) -> None:
     rows = await stage.as_postgres(
@@ -120,6 +122,7 @@ async def test_no_role_takes_rows_away_that_are_not_its_own(stage: Stage, privil
     assert set(rows) - (DELETED if privilege == "DELETE" else set()) == set()
 
 
+@keeps("grant", "owner")
 async def test_no_role_reads_what_is_closed_to_it(stage: Stage) -> None:
     seen = set()
     for role, table, column in await granted(stage, "SELECT"):
@@ -133,6 +136,7 @@ async def test_no_role_reads_what_is_closed_to_it(stage: Stage) -> None:
     assert seen == set()
 
 
+@keeps("execute")
 async def test_the_service_executes_nothing_that_it_never_calls(stage: Stage) -> None:
     """Neither a query of its own does, nor a policy, a rule or a command that runs with its rights."""
     functions = await stage.as_postgres(
@@ -156,6 +160,7 @@ async def test_the_service_executes_nothing_that_it_never_calls(stage: Stage) ->
     assert {name for name, *_, may in functions if may} - called == set()
 
 
+@keeps("execute")
 @pytest.mark.parametrize(("role", "call"), OPERATORS)
 async def test_what_is_anothers_to_call_is_refused_to_the_service(
     stage: Stage, refused: Refused, as_referrer: Actor, role: str, call: str
@@ -172,6 +177,7 @@ async def test_what_is_anothers_to_call_is_refused_to_the_service(
     assert rows == [(True,)]
 
 
+@keeps("execute", "database")
 async def test_nobody_executes_or_enters_anything_for_being_somebody(stage: Stage) -> None:
     """Whoever else logs in, and finds the way into a schema, is granted nothing there."""
     await stage.become("postgres")
@@ -192,6 +198,7 @@ async def test_nobody_executes_or_enters_anything_for_being_somebody(stage: Stag
     )
 
 
+@keeps("execute")
 @pytest.mark.parametrize("owner", [OWNER, GUARD, VAULT])
 async def test_a_function_that_is_new_is_nobodys_to_execute(stage: Stage, owner: str) -> None:
     await stage.become("postgres")
@@ -204,6 +211,7 @@ async def test_a_function_that_is_new_is_nobodys_to_execute(stage: Stage, owner:
     ]
 
 
+@keeps("schema", "database")
 @pytest.mark.parametrize("role", [APP, AUDITOR, LOGIN])
 async def test_who_serves_and_who_watches_make_nothing(stage: Stage, refused: Refused, role: str) -> None:
     schemas = await stage.as_postgres(
@@ -218,6 +226,7 @@ async def test_who_serves_and_who_watches_make_nothing(stage: Stage, refused: Re
             await stage.run(attempt)
 
 
+@keeps("row security")
 async def test_a_table_that_is_granted_by_mistake_shows_nobody_a_row(given: Given, stage: Stage) -> None:
     """Row security stands behind the grants, also where there is no policy because there is no grant."""
     await populate(given)
@@ -237,6 +246,7 @@ async def test_a_table_that_is_granted_by_mistake_shows_nobody_a_row(given: Give
             assert seen == [] or everybodys, table
 
 
+@keeps("row security")
 async def test_row_security_binds_the_vault_too(given: Given, stage: Stage) -> None:
     """The vault owns its tables, and still sees what its policy says and no more."""
     await populate(given)

@@ -5,12 +5,13 @@ from collections.abc import Awaitable
 import psycopg
 from psycopg.errors import CheckViolation, ForeignKeyViolation, NotNullViolation, UniqueViolation
 
-from tests.schema.stage import Given, Rows, Stage
+from tests.schema.stage import Given, Rows, Stage, keeps
 from tests.schema.test_a09_tenants import SCHEMAS, TABLES, populate
 
 # Where a null says something: not yet, never, nobody, or none. Everywhere else it is refused.
 NULLABLE = {
-    "shared.audit_log": "credential_kind credential_id user_id organization_id environment_id branch_id reason request_id",
+    "shared.audit_log": "credential_kind credential_id user_id organization_id environment_id branch_id reason "
+    "request_id",
     "shared.preview_branches": "archived_at",
     "shared.idempotency_keys": "user_id environment_id organization_id",
     "apiauth.sessions": "revoked_at",
@@ -165,6 +166,7 @@ async def is_refused(stage: Stage, statement: Awaitable[Rows], error: type[psyco
     return False
 
 
+@keeps("not null")
 async def test_a_null_is_refused_where_it_says_nothing(given: Given, stage: Stage) -> None:
     await populate(given)
     assert [
@@ -175,6 +177,7 @@ async def test_a_null_is_refused_where_it_says_nothing(given: Given, stage: Stag
     ] == []
 
 
+@keeps("constraint")
 async def test_an_id_is_somebodys(given: Given, stage: Stage) -> None:
     """Of every row: a null or another key beside it may keep one from being looked at."""
     await populate(given)
@@ -197,6 +200,7 @@ async def test_an_id_is_somebodys(given: Given, stage: Stage) -> None:
     assert free == []
 
 
+@keeps("constraint")
 async def test_a_key_is_there_once(given: Given, stage: Stage) -> None:
     await populate(given)
     twice = []
@@ -230,6 +234,7 @@ def fresh(column: str, type_: str) -> str:
     }.get(column if column in {"email", "issuer"} else type_, f"{column} + 1000")
 
 
+@keeps("constraint")
 async def test_a_value_is_within_its_bounds(given: Given, stage: Stage) -> None:
     await populate(given)
     assert [
