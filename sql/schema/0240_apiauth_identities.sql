@@ -50,6 +50,8 @@ begin
         update apiauth.sessions as s set revoked_at = shared.clock() where s.user_id = disown.user_id and s.revoked_at is null;
         exit when not found;
     end loop;
+    -- What he approved and nobody took yet would become a token.
+    delete from apiauth.device_codes as c where c.user_id = disown.user_id and c.token_id is null;
     loop
         update apiauth.personal_tokens as t set revoked_at = shared.clock() where t.user_id = disown.user_id and t.revoked_at is null;
         exit when not found;
@@ -91,7 +93,7 @@ begin
     if not v_is_new then
         select u.id into v_user_id
         from shared.users as u
-        where lower(normalize(u.email, nfkc)) = lower(normalize(link_identity.verified_email, nfkc))
+        where shared.address_key(u.email) = shared.address_key(link_identity.verified_email)
             and lower(u.email collate "C") = lower(link_identity.verified_email collate "C");
         if not found then
             perform shared.refuse(
