@@ -19,6 +19,8 @@ INSERTED = {
     (APP, "shared.projects"): "organization_id name slug",
     (APP, "shared.environments"): "organization_id project_id slug type",
     (APP, "shared.preview_branches"): "environment_id name",
+    (APP, "shared.invitations"): "organization_id email role expires_at",
+    (APP, "shared.external_accounts"): "organization_id environment_id identifier metadata",
     (APP, "shared.idempotency_keys"): "user_id environment_id organization_id key route request_digest status response",
     (APP, "agreement.brokers"): "id name",
     (APP, "agreement.broker_registrations"): "broker_id fein",
@@ -36,6 +38,8 @@ INSERTED = {
 UPDATED = {
     (APP, "shared.memberships"): "role",
     (APP, "shared.preview_branches"): "archived_at",
+    (APP, "shared.invitations"): "state",
+    (APP, "shared.external_accounts"): "metadata",
     (APP, "agreement.brokers"): "name",
     (APP, "agreement.broker_registrations"): "fein",
     (APP, "agreement.referrals"): "status cancel_reason",
@@ -53,7 +57,7 @@ REFERRED = {
     (VAULT, "shared.environments"): "id organization_id",
     (VAULT, "agreement.referrals"): "id",
 }
-DELETED = {(APP, "shared.memberships"), (APP, "vote.votes")}
+DELETED = {(APP, "shared.memberships"), (APP, "shared.external_accounts"), (APP, "vote.votes")}
 # What the two that act for others read of their rows.
 READ = {
     (GUARD, "shared.users"): "*",
