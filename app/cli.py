@@ -42,6 +42,7 @@ LATER = {
     "demo": Later("app.commands.demo", "Play the whole story against the service."),
     "oracles": Later("app.commands.oracles", "Ask the database for violations."),
     "secret": Later("app.commands.secret", "Keep and use secrets."),
+    "stress": Later("app.commands.stress", "Race, break rules, kill, and see whether the promises hold."),
     "verify": Later("app.commands.verify", "Verify an exported timeline without the service."),
 }
 

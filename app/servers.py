@@ -1,6 +1,7 @@
 """The PostgreSQL that tests and stress run on: the one of a URL, else Docker's, else the embedded one; never none."""
 
 import gc
+import hashlib
 import importlib.util
 import shutil
 import tempfile
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from app.embedded import Embedded
+from app.embedded import DEPLOYER, RUNTIME, Embedded, prepare_roles
 
 IMAGE = "postgres:18"
 MANY = "300"  # connections
+
+Admin = psycopg.Connection[tuple[object, ...]]
 
 
 class Found(NamedTuple):
@@ -40,6 +44,18 @@ def found_server(url: str | None, *, durable: bool = False, supervised: bool = F
     else:
         with _embedded(durable=durable, supervised=supervised) as server:
             yield Found(server.superuser_url, server)
+
+
+def prepare_logins(admin: Admin, url: str) -> dict[str, str]:
+    """Make the login roles on a server, as its superuser; return their passwords.
+
+    They are derived from its URL, so that sessions which share a server agree on them.
+    """
+    passwords = {role: hashlib.sha256(f"{role} {url}".encode()).hexdigest() for role in (DEPLOYER, RUNTIME)}
+    with admin.transaction():
+        admin.execute("select pg_advisory_xact_lock(hashtext('brokerflow roles'))")
+        prepare_roles(admin, passwords)
+    return passwords
 
 
 def turned(url: str, database: str, login: tuple[str, str] | None = None) -> str:

@@ -1,6 +1,5 @@
 """Gives every test a real PostgreSQL: the one of BROKERFLOW_TEST_URL, else Docker's, else the embedded one."""
 
-import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -12,16 +11,14 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from app import migrations
-from app.embedded import DEPLOYER, RUNTIME, prepare_roles
-from app.servers import found_server, turned
+from app.embedded import DEPLOYER, RUNTIME
+from app.servers import Admin, found_server, prepare_logins, turned
 
 # Machines are shared: how long an example takes says nothing about the code.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
 
 PREFIX = "brokerflow_test_"
-
-Admin = psycopg.Connection[tuple[object, ...]]
 
 
 class Database(NamedTuple):
@@ -72,11 +69,7 @@ def server() -> Iterator[Server]:
         # Held to the end of the session, so that others see that its databases are in use.
         admin.execute("select pg_advisory_lock(%s)", [run])
         _drop_leftovers(admin)
-        # Derived, so that sessions which share a server agree on them.
-        passwords = {role: hashlib.sha256(f"{role} {url}".encode()).hexdigest() for role in (DEPLOYER, RUNTIME)}
-        with admin.transaction():
-            admin.execute("select pg_advisory_xact_lock(hashtext('brokerflow roles'))")
-            prepare_roles(admin, passwords)
+        passwords = prepare_logins(admin, url)
         try:
             yield Server(url, passwords, admin, run)
         finally:
