@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from app.embedded import DEPLOYER, RUNTIME, Embedded, prepare_roles
@@ -56,6 +57,29 @@ def prepare_logins(admin: Admin, url: str) -> dict[str, str]:
         admin.execute("select pg_advisory_xact_lock(hashtext('brokerflow roles'))")
         prepare_roles(admin, passwords)
     return passwords
+
+
+class Urls(NamedTuple):
+    """A database as the service, its deployer and a superuser reach it."""
+
+    app_url: str
+    owner_url: str
+    superuser_url: str
+
+
+@contextmanager
+def own_database(url: str, name: str) -> Iterator[Urls]:
+    """Yield an empty database on a superuser's server, dropped afterwards."""
+    identifier, owner = sql.Identifier(name), sql.Identifier(DEPLOYER)
+    with psycopg.connect(url, autocommit=True) as admin:
+        logins = {role: (role, password) for role, password in prepare_logins(admin, url).items()}
+        create = "create database {} template template0 owner {} encoding 'UTF8'"
+        admin.execute(sql.SQL(create).format(identifier, owner))
+    try:
+        yield Urls(turned(url, name, logins[RUNTIME]), turned(url, name, logins[DEPLOYER]), turned(url, name))
+    finally:
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute(sql.SQL("drop database if exists {} with (force)").format(identifier))
 
 
 def turned(url: str, database: str, login: tuple[str, str] | None = None) -> str:

@@ -70,14 +70,14 @@ def _play(head: Head, dsn: str | None, replay: Replay | None, log: Path, *, has_
     with (
         _progress(head.duration) as progress,
         found_place(dsn, progress.console.print) as place,
-        running_service(place) as (service, settings),
+        running_service(place) as (service, key),
         log.open("wb") as file,
     ):
         run = Run(
             head,
             place,
             service,
-            settings.esign_keys[0],
+            key,
             Log(file, head),
             str(log),
             progress.console.print,

@@ -28,7 +28,7 @@ class Row(msgspec.Struct, frozen=True):
     """A row as the ledger's queries return it."""
 
     mark: str
-    id: UUID | None
+    id: UUID | str | None
     whole: bool
     done: bool
 
@@ -79,15 +79,16 @@ class Ledger:
         complaints = [
             Complaint(kind, mark, finding)
             for kind in KINDS
-            for mark, finding in self._compared(kind, before.get(kind, {}), rows[kind], is_quiet=is_quiet)
+            for mark, finding in self.compared_with(kind, before.get(kind, {}), rows[kind], is_quiet=is_quiet)
         ]
         self.reconciliations += 1
         self.compared = sum(len(entries) for marks in self.entries.values() for entries in marks.values())
         return complaints
 
-    def _compared(
+    def compared_with(
         self, kind: str, told: Mapping[str, set[str]], rows: Sequence[Row], *, is_quiet: bool
     ) -> Iterator[tuple[str, str]]:
+        """Compare the entries of a kind with its rows: a mark and a finding each; `told` are ids of what was said."""
         found: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             found[row.mark].append(row)

@@ -1,24 +1,25 @@
 """Where a stress takes place: a database of its own on a server that was found, and a service of its own on it."""
 
+import base64
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import psycopg
-from psycopg import sql
 
 from app import migrations
-from app.embedded import DATABASE, DEPLOYER, RUNTIME, Embedded
-from app.servers import found_server, prepare_logins, temporary_folder, turned
+from app.embedded import DATABASE, Embedded
+from app.servers import found_server, own_database, temporary_folder, turned
 from app.serving import Service
-from app.settings import PREFIX, Settings
+from app.settings import ESIGN_PREFIX, PREFIX
 from app.stress.ways import query_of
 
 NAMES = "brokerflow_stress_"
+ERROR = '"level": "error"'
 
 Tell = Callable[[str], None]
 
@@ -42,36 +43,21 @@ def found_place(dsn: str | None, tell: Tell) -> Iterator[Place]:
     tell("Looking for a server ..." if url is None else "Making a database of its own on the server ...")
     with found_server(url, durable=True, supervised=True) as (superuser_url, embedded):
         if embedded is not None:
+            tell("The server is ours: it is killed as well.")
             migrations.up(embedded.owner_url, tell)
             yield Place(embedded.app_url, turned(superuser_url, DATABASE), embedded)
         else:
-            with _database(superuser_url, is_given=dsn is not None, tell=tell) as place:
-                yield place
+            if dsn is not None:
+                _refuse_inhabited(superuser_url)
+            with own_database(superuser_url, NAMES + secrets.token_hex(6)) as (app_url, owner_url, whole_url):
+                migrations.up(owner_url, tell)
+                yield Place(app_url, whole_url)
 
 
-@contextmanager
-def _database(url: str, *, is_given: bool, tell: Tell) -> Iterator[Place]:
-    name = sql.Identifier(database := NAMES + secrets.token_hex(6))
-    with psycopg.connect(url, autocommit=True) as admin:
-        if is_given:
-            _refuse_inhabited(admin)
-        logins = prepare_logins(admin, url)
-        admin.execute(
-            sql.SQL("create database {} template template0 owner {} encoding 'UTF8'").format(
-                name, sql.Identifier(DEPLOYER)
-            )
-        )
-    try:
-        migrations.up(turned(url, database, (DEPLOYER, logins[DEPLOYER])), tell)
-        yield Place(turned(url, database, (RUNTIME, logins[RUNTIME])), turned(url, database))
-    finally:
-        with psycopg.connect(url, autocommit=True) as admin:
-            admin.execute(sql.SQL("drop database if exists {} with (force)").format(name))
-
-
-def _refuse_inhabited(admin: psycopg.Connection[tuple[object, ...]]) -> None:
+def _refuse_inhabited(url: str) -> None:
     """Refuse a server where BrokerFlow lives: its logins belong to the whole server, and would get other passwords."""
-    others = [str(name) for (name,) in admin.execute(query_of("inhabited").sql.encode()).fetchall()]
+    with psycopg.connect(url, autocommit=True) as admin:
+        others = [str(name) for (name,) in admin.execute(query_of("inhabited").sql.encode()).fetchall()]
     if others:
         raise PlaceError(
             f"BrokerFlow lives on this server, in {', '.join(others)}: a stress would change the passwords of its "
@@ -80,30 +66,31 @@ def _refuse_inhabited(admin: psycopg.Connection[tuple[object, ...]]) -> None:
 
 
 @contextmanager
-def running_service(place: Place) -> Iterator[tuple[Service, Settings]]:
-    """Yield a service of the place's own that was started, and what it is configured with; its log goes to a file."""
-    with temporary_folder("service") as folder, (folder / "service.log").open("w") as log:
-        environment = _environment(place, folder)
-        service = Service(environment, log)
-        service.start()
+def running_service(place: Place) -> Iterator[tuple[Service, bytes]]:
+    """Yield a service of the place's own, started, and the key that signs its webhooks.
+
+    Raises ServiceError. What it logged as an error is repeated on standard error in the end.
+    """
+    key = os.urandom(32)
+    with temporary_folder("service") as folder, (folder / "service.log").open("w+") as log:
+        service = Service(_environment(place, folder, key), log)
         try:
+            service.start()
             service.wait_until_ready()
-            yield service, Settings(home=folder)
+            yield service, key
         finally:
             service.stop()
-            _tell_failures(folder / "service.log")
+            log.seek(0)
+            sys.stderr.writelines(line for line in log if ERROR in line)
 
 
-def _environment(place: Place, folder: Path) -> dict[str, str]:
+def _environment(place: Place, folder: Path, key: bytes) -> dict[str, str]:
+    """Configure the service, by nothing of this process's own configuration."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return {
-        **kept,
-        f"{PREFIX}APP_URL": place.app_url,
-        f"{PREFIX}HOME": str(folder),
-        f"{PREFIX}LOG_LEVEL": "error",
+    chosen = {
+        "APP_URL": place.app_url,
+        "HOME": str(folder),
+        "ESIGN_SECRET": ESIGN_PREFIX + base64.b64encode(key).decode(),
+        "LOG_LEVEL": "error",
     }
-
-
-def _tell_failures(log: Path, told: IO[str] = sys.stderr) -> None:
-    """Repeat what the service logged as an error: it is expected to log none."""
-    told.write(log.read_text())
+    return {**kept, **{f"{PREFIX}{name}": value for name, value in chosen.items()}}

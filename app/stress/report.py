@@ -93,14 +93,16 @@ def shortcomings(told: Iterable[Line]) -> list[str]:
 def show(report: Report, console: Console) -> None:
     """Tell it to people."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("actor", "attempted", "committed", "refused", "aborted", "unknown", "settled", "refused by"):
-        right = column not in {"actor", "refused by"}
-        table.add_column(column, justify="right" if right else "left", no_wrap=right or column == "actor")
+    for column in ("actor", "attempted", "committed", "refused", "aborted", "unknown", "settled"):
+        table.add_column(column, justify="left" if column == "actor" else "right", no_wrap=True)
     for line in report.lines:
         counts = (line.attempted, line.committed, sum(line.refused.values()), line.aborted, line.unknown, line.settled)
-        by = ", ".join(f"{name} {count}" for name, count in line.refused.items())
-        table.add_row(line.actor, *map(str, counts), by)
+        table.add_row(line.actor, *map(str, counts))
     console.print(table)
+    console.print(Text("\nRefused by:", style="dim"))
+    for line in report.lines:
+        by = ", ".join(f"{name} {count}" for name, count in line.refused.items())
+        console.print(Text(f"  {line.actor}: {by}"), soft_wrap=True)
     _show_sums(report, console)
     if report.findings:
         _show_findings(report, console)
@@ -115,7 +117,8 @@ def _show_sums(report: Report, console: Console) -> None:
         f"\nSeed {report.seed}: PostgreSQL {report.server_version}, {report.seconds:.0f} seconds, "
         f"{report.concurrency} at once. Chaos: {blows}.\n"
         f"Oracles: {report.oracle_rounds} rounds, {violations} violations. Ledger: {report.requests_compared} requests "
-        f"compared {report.reconciliations} times, {len(report.complaints)} differences."
+        f"compared {report.reconciliations} times, {len(report.complaints)} differences.",
+        soft_wrap=True,
     )
 
 

@@ -182,7 +182,7 @@ class Run:
         deadline = time.monotonic() + RECOVERY
         while True:
             try:
-                async with await _connected(self.place.superuser_url) as connection:
+                async with await connected(self.place.superuser_url) as connection:
                     return await question(connection)
             except psycopg.OperationalError:
                 if time.monotonic() > deadline:
@@ -240,7 +240,8 @@ class Run:
         )
 
 
-async def _connected(url: str) -> oracles.Connection:
+async def connected(url: str) -> oracles.Connection:
+    """Open a connection on which the auditor is asked. Raises psycopg.OperationalError."""
     connection = await AsyncConnection.connect(
         url, autocommit=True, cursor_factory=AsyncRawCursor, connect_timeout=5, application_name="brokerflow stress"
     )

@@ -37,6 +37,7 @@ select shared.grant_platform_admin(:email) as is_judge;
 -- Databases of this server, but those of tests, in which the service's role may do something.
 select distinct d.datname
 from pg_catalog.pg_shdepend as s
-join pg_catalog.pg_database as d on d.oid = s.dbid
+join pg_catalog.pg_database as d
+    on d.oid = s.dbid or (s.dbid = 0 and s.classid = 'pg_catalog.pg_database'::regclass and d.oid = s.objid)
 where s.refobjid = to_regrole('brokerflow_app') and d.datname !~ '^brokerflow_(test|stress)_'
 order by d.datname;
