@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from app import migrations
-from app.embedded import DEPLOYER, RUNTIME
+from app.embedded import DEPLOYER, LOGIN, RUNTIME
 from app.servers import Admin, found_server, prepare_logins, turned
 
 # Machines are shared: how long an example takes says nothing about the code.
@@ -26,6 +26,7 @@ class Database(NamedTuple):
 
     name: str
     app_url: str
+    login_url: str
     owner_url: str
     superuser_url: str
 
@@ -43,6 +44,7 @@ class Server(NamedTuple):
         return Database(
             name,
             app_url=self.url(name, RUNTIME),
+            login_url=self.url(name, LOGIN),
             owner_url=self.url(name, DEPLOYER),
             superuser_url=self.url(name),
         )

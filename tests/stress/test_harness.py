@@ -60,7 +60,7 @@ def test_another_seed_or_actor_decides_otherwise(kind: str) -> None:
 
 def test_what_is_acknowledged_and_gone_is_found(stage: Stage, superuser: Superuser) -> None:
     played, report = stage.play()
-    assert report.violations == report.complaints == []
+    assert (report.violations, report.complaints) == ([], [])
     assert complaints(played) == set()
     superuser.execute(
         "delete from agreement.timeline_events where id in "
