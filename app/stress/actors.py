@@ -36,7 +36,7 @@ KINDS: Mapping[str, Kind] = {
     "signer": Kind(None, "", {"sign": 1}),
     "reader": Kind("either", "agent", {"read": 1}),
     "writer": Kind("either", "agent", {"append": 6, "correct": 1}),
-    "disputer": Kind("either", "agent", {"dispute": 3, "invoice": 3, "settle": 2}),
+    "disputer": Kind("either", "agent", {"dispute": 4, "invoice": 3, "settle": 2}),
     "judge": Kind(None, "", {"judge": 1}),
     "canceller": Kind("north", "admin", {"cancel": 1, "move": 1}),
     "follower": Kind("either", "agent", {"follow": 3, "page": 1}),

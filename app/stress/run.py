@@ -40,6 +40,7 @@ BETWEEN_ORACLES = 2.0  # seconds
 IDLE = 0.02  # seconds, when there was nothing to do it to
 BREATH = 0.1  # seconds, after no answer
 WARM = 2.0  # seconds before the first blow
+OVERTIME = 60.0  # seconds, at most, until everybody had his part
 RECOVERY = 60.0  # seconds that the database may be away
 CATCHING_UP = 20.0  # seconds that followers get at the end
 
@@ -59,11 +60,13 @@ class Run:
     tell: Tell
     replay: Replay | None = None
     has_chaos: bool = True
+    overtime: float = OVERTIME
     asked: Sequence[Oracle] = field(default_factory=oracles.load)
     rounds: int = 0
     violations: list[oracles.Answer] = field(default_factory=list)
     complaints: list[Complaint] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    calm: asyncio.Event = field(default_factory=asyncio.Event)  # then nothing is struck any more
     over: asyncio.Event = field(default_factory=asyncio.Event)  # then nobody begins anything more
 
     def __post_init__(self) -> None:
@@ -76,7 +79,6 @@ class Run:
         start = str(uuid7())  # before any event
         scene = self._scene()
         actors = await populate(scene, self.place.app_url, self.place.superuser_url, self.esign_key, start)
-        asyncio.get_running_loop().call_later(self.head.duration, self.over.set)
         self.tell(f"{len(actors)} actors, {self.head.concurrency} at once, seed {self.head.seed}.")
         try:
             await self._work(actors)
@@ -102,9 +104,10 @@ class Run:
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch())
             striking = group.create_task(self._strike()) if self.has_chaos else None
-            working = [group.create_task(self._act(actor, slots)) for actor in actors]
-            await asyncio.wait(working)
+            ending = group.create_task(self._end(actors))
+            await asyncio.wait([group.create_task(self._act(actor, slots)) for actor in actors])
             self.over.set()  # a replay ends when all is done
+            ending.cancel()
             if striking is not None:
                 await striking
             await watching
@@ -134,7 +137,7 @@ class Run:
             if not self.chaos.can(decision):
                 continue
             await self._pause(self.chaos.pause(decision))
-            if self.over.is_set():
+            if self.calm.is_set() or self.over.is_set():
                 return
             self.log.write(decision)
             try:
@@ -145,6 +148,15 @@ class Run:
             self.tell(f"chaos: {decision.deed}")
             if decision.deed in {"crash", "kill"}:
                 await self._reconcile(is_quiet=False)
+
+    async def _end(self, actors: Sequence[Actor]) -> None:
+        """End it in time; on a slow machine a little later, lest somebody had no part in it."""
+        await self._pause(self.head.duration)
+        self.calm.set()
+        began = time.monotonic()
+        while reports.shortcomings(reports.lines(actors, {})) and time.monotonic() - began < self.overtime:
+            await self._pause(BREATH)
+        self.over.set()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless all is over before."""

@@ -33,7 +33,7 @@ class Stage:
     def play(self, seed: int = 1, replay: Replay | None = None, **options: Any) -> tuple[Run, Report]:
         """Play; return the run and what it told. A database is for one run."""
         head = replay.head if replay else Head(seed, concurrency=8, duration=SECONDS)
-        options = {"has_chaos": False, "tell": lambda _: None, **options}
+        options = {"has_chaos": False, "overtime": 0.0, "tell": lambda _: None, **options}
         with self.log.open("wb") as file:
             run = Run(
                 head, self.place, self._service, self._key, Log(file, head), str(self.log), replay=replay, **options
