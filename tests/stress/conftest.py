@@ -17,6 +17,7 @@ from app.stress.run import Run
 from tests.conftest import PREFIX, Database, Server, _copy_grants, _create, _drop
 
 SECONDS = 4.0
+PATIENCE = 60.0  # seconds until something is found, which ends a run
 
 Superuser = psycopg.Connection[tuple[Any, ...]]
 
@@ -30,9 +31,11 @@ class Stage:
         self._service = service
         self._key = key
 
-    def play(self, seed: int = 1, replay: Replay | None = None, **options: Any) -> tuple[Run, Report]:
+    def play(
+        self, seed: int = 1, replay: Replay | None = None, seconds: float = SECONDS, **options: Any
+    ) -> tuple[Run, Report]:
         """Play; return the run and what it told. A database is for one run."""
-        head = replay.head if replay else Head(seed, concurrency=8, duration=SECONDS)
+        head = replay.head if replay else Head(seed, concurrency=8, duration=seconds)
         options = {"has_chaos": False, "overtime": 0.0, "tell": lambda _: None, **options}
         with self.log.open("wb") as file:
             run = Run(

@@ -14,7 +14,7 @@ from app.stress.log import Replay, decisions
 from app.stress.run import Run, connected
 from tests.cli.conftest import run
 from tests.conftest import Server
-from tests.stress.conftest import Stage, Superuser
+from tests.stress.conftest import PATIENCE, Stage, Superuser
 
 BUT_THE_CATALOG = [oracle for oracle in oracles.load() if not oracle.takes_manifest]
 
@@ -93,7 +93,7 @@ def test_a_rule_that_is_gone_lets_a_violation_through_that_is_found(
     stage: Stage, superuser: Superuser, weakening: str, found: set[str]
 ) -> None:
     superuser.execute(weakening.encode())
-    _, report = stage.play(asked=BUT_THE_CATALOG)
+    _, report = stage.play(asked=BUT_THE_CATALOG, seconds=PATIENCE)
     assert {answer.oracle for answer in report.violations} & found or report.complaints
     assert report.findings
     assert report.last.keys() == {"timeline", "outbox", "audit"}
@@ -102,7 +102,7 @@ def test_a_rule_that_is_gone_lets_a_violation_through_that_is_found(
 
 def test_a_policy_that_lets_strangers_through_is_found(stage: Stage, superuser: Superuser) -> None:
     superuser.execute("alter policy select_party on agreement.agreements using (true)")
-    _, report = stage.play(asked=BUT_THE_CATALOG)
+    _, report = stage.play(asked=BUT_THE_CATALOG, seconds=PATIENCE)
     assert any(finding.startswith("stranger-") for finding in report.findings)
 
 
