@@ -1,7 +1,6 @@
 """`brokerflow stress`: races, breaks rules, kills, and says whether the promises held."""
 
 import asyncio
-import logging
 import random
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from app import logs
 from app.cli import FOUND_SOMETHING, Refused, expected
 from app.serving import ServiceError
 from app.stress import report as reports
@@ -49,7 +49,7 @@ def command(  # noqa: PLR0913, PLR0917 - each is an option
     The server is that of --dsn, else of BROKERFLOW_TEST_URL, else Docker's, else one of its own. Only that is killed
     as well; of others, backends are ended. What each actor decides follows from the seed alone.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure("error")  # that connections are lost is no news here
     with expected(), _told():
         decided = None if replay is None else Replay.of(replay)
         chosen = random.randrange(_BIGGEST_SEED) if seed is None else seed  # noqa: S311 - no secret
