@@ -87,6 +87,11 @@ def test_each_chapter_depends_on_the_one_before() -> None:
         before = chapter.stem
 
 
+def test_what_is_one_address_is_said_once() -> None:
+    told = [path.stem for path in [*CHAPTERS, *QUERIES, *ORACLES] if "normalize(" in path.read_text()]
+    assert told == ["0100_shared_tables"], "the others ask shared.address_key"
+
+
 def test_every_function_states_its_volatility() -> None:
     for chapter in CHAPTERS:
         for head in re.findall(r"^create function (.*?)^as ", chapter.read_text(), re.MULTILINE | re.DOTALL):
