@@ -4,72 +4,25 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import Any, TextIO
-from urllib.parse import quote
+from typing import TextIO
 
 import click
-import httpx
 import msgspec
 import psycopg
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from app.cli import FOUND_SOMETHING, Found, Refused, _addresses, configured, expected
+from app.cli import FOUND_SOMETHING, Refused, _addresses, configured, expected
+from app.commands import secretfiles
+from app.commands.secretclient import TOKEN, Read, Service, path_of, put, read_all, served
 from app.database import Transaction
 from app.queries import register_adapters
 from app.sealing import Keyring
 from app.secretstore.rotation import Rotation, rotate
 from app.secretstore.values import PURPOSE
 
-TOKEN = "BROKERFLOW_TOKEN"  # noqa: S105 - the name of a variable
 VAULT = "-c role=brokerflow_vault"
-
-
-class Service:
-    """The service, as one token may use it."""
-
-    def __init__(self, url: str, token: str, environment: str | None, organization: str | None) -> None:
-        headers = {"Authorization": f"Bearer {token}", **({"X-Organization": organization} if organization else {})}
-        parameters = {"environment": environment} if environment else {}
-        self._client = httpx.Client(base_url=url, headers=headers, params=parameters, timeout=30, trust_env=False)
-
-    def send(self, method: str, path: str, **request: Any) -> Any:
-        """Send a request; returns the decoded answer. Raises Found with the problem in a sentence."""
-        try:
-            response = self._client.request(method, path, **request)
-        except httpx.HTTPError as error:
-            raise Found(f"{self._client.base_url} does not answer: {type(error).__name__}.") from None
-        if response.is_success:
-            return response.content
-        raise Found(_sentence(response))
-
-    def items(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
-        """Yield the items of every page of a list."""
-        cursor: dict[str, str] = {}
-        while True:
-            page = msgspec.json.decode(self.send("GET", path, params={**parameters, **cursor, "limit": "100"}))
-            yield from page["items"]
-            if page["next_cursor"] is None:
-                return
-            cursor = {"cursor": page["next_cursor"]}
-
-
-class _Read(msgspec.Struct):
-    """What is read of an answer: the value as it came."""
-
-    value: msgspec.Raw
-
-
-def _sentence(response: httpx.Response) -> str:
-    try:
-        problem = response.json()
-        wrong = "; ".join(f"{each['field']} {each['message']}" for each in problem.get("errors", []))
-        return f"{problem['detail']} ({problem['code']}{', ' + wrong if wrong else ''})"
-    except (ValueError, KeyError, TypeError):
-        return f"what answers is not BrokerFlow: status {response.status_code}."
 
 
 @click.group(name="secret")
@@ -80,65 +33,41 @@ def command() -> None:
     """
 
 
-def _served(act: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say where the service is, and the service."""
-
-    @click.option("--url", help="Where the service answers, instead of BROKERFLOW_HOST and BROKERFLOW_PORT.")
-    @click.option("--token-file", type=click.File("r"), help=f"Holds the token, instead of {TOKEN}.")
-    @click.option("--environment", metavar="ID", help="An environment, instead of the organization itself.")
-    @click.option("--organization", metavar="SLUG", help="One of your organizations, where there are several.")
-    @wraps(act)
-    def run(
-        url: str | None, token_file: TextIO | None, environment: str | None, organization: str | None, **rest: Any
-    ) -> Any:
-        token = token_file.read().strip() if token_file else os.environ.get(TOKEN, "")
-        if not token:
-            raise Refused(f"a token is needed: set {TOKEN}, or give --token-file.")
-        if url is None:
-            settings = configured()
-            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-            url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-        return act(Service(url.rstrip("/"), token, environment, organization), **rest)
-
-    return run
-
-
-def _path(key: str, action: str = "") -> str:
-    return f"/api/secrets/{quote(key, safe='')}{action}"
+command.add_command(secretfiles.export)
+command.add_command(secretfiles.import_)
 
 
 @command.command("set")
 @click.argument("key")
 @click.option("--file", "source", type=click.File("r"), help="Holds the value; - is standard input.")
 @click.option("--json", "is_json", is_flag=True, help="The value is JSON; without it, a text.")
-@click.option("--expect", type=click.IntRange(0), metavar="VERSION", help="The version that there must be; 0: none.")
-@_served
-def set_(service: Service, key: str, source: TextIO | None, is_json: bool, expect: int | None) -> None:  # noqa: FBT001
+@click.option("--expect", "expected_version", type=click.IntRange(0), metavar="VERSION", help="0: there must be none.")
+@click.option("--expires", "expires_at", metavar="TIME", help="Its end, such as 2027-01-01T00:00:00Z.")
+@click.option("--keep", "max_versions", type=click.IntRange(1), metavar="COUNT", help="Destroy versions before these.")
+@served
+def set_(service: Service, key: str, source: TextIO | None, is_json: bool, **said: object) -> None:  # noqa: FBT001
     """Put a value under KEY: from --file, standard input, or a prompt that does not show it."""
     text = _given(source)
     value = _json(text) if is_json else msgspec.json.encode(text.removesuffix("\n"))
-    body = {"value": msgspec.Raw(value), **({} if expect is None else {"expected_version": expect})}
-    answer = service.send(
-        "PUT", _path(key), content=msgspec.json.encode(body), headers={"Content-Type": "application/json"}
-    )
-    click.echo(f"{key} is at version {msgspec.json.decode(answer)['version']}.", err=True)
+    version = put(service, key, value, **{name: each for name, each in said.items() if each is not None})
+    click.echo(f"{key} is at version {version}.", err=True)
 
 
 @command.command("get")
 @click.argument("key")
 @click.option("--version", type=click.IntRange(1), help="An earlier version.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, also of a text.")
-@_served
+@served
 def get(service: Service, key: str, version: int | None, is_json: bool) -> None:  # noqa: FBT001
     """Print the value of KEY: a text as it is, anything else as JSON."""
     parameters = {} if version is None else {"version": str(version)}
-    raw = bytes(msgspec.json.decode(service.send("GET", _path(key), params=parameters), type=_Read).value)
+    raw = bytes(msgspec.json.decode(service.send("GET", path_of(key), params=parameters), type=Read).value)
     click.echo(raw if is_json else _text(raw))
 
 
 @command.command("list")
 @click.option("--prefix", default="", help="What keys begin with.")
-@_served
+@served
 def list_(service: Service, prefix: str) -> None:
     """List keys and their versions; never values."""
     table = Table("key", "version", "updated", "expires", box=None)
@@ -149,27 +78,27 @@ def list_(service: Service, prefix: str) -> None:
 
 @command.command("delete")
 @click.argument("key")
-@_served
+@served
 def delete(service: Service, key: str) -> None:
     """Hide KEY until it is undeleted or put again."""
-    service.send("DELETE", _path(key))
+    service.send("DELETE", path_of(key))
 
 
 @command.command("undelete")
 @click.argument("key")
-@_served
+@served
 def undelete(service: Service, key: str) -> None:
     """Bring a deleted KEY back."""
-    service.send("POST", _path(key, "/undelete"))
+    service.send("POST", path_of(key, "/undelete"))
 
 
 @command.command("versions")
 @click.argument("key")
-@_served
+@served
 def versions(service: Service, key: str) -> None:
     """List the versions of KEY: who put each, and when."""
     table = Table("version", "put", "by", "restores", "destroyed", box=None)
-    for item in service.items(_path(key, "/versions")):
+    for item in service.items(path_of(key, "/versions")):
         by = item["created_by"] or item["credential_kind"]
         table.add_row(
             str(item["version"]), item["created_at"], by, str(item["restores"] or ""), item["destroyed_at"] or ""
@@ -180,43 +109,41 @@ def versions(service: Service, key: str) -> None:
 @command.command("rollback")
 @click.argument("key")
 @click.argument("version", type=click.IntRange(1))
-@_served
+@served
 def rollback(service: Service, key: str, version: int) -> None:
     """Put the value of an earlier VERSION of KEY once more."""
-    answer = service.send("POST", _path(key, "/rollback"), json={"version": version})
+    answer = service.send("POST", path_of(key, "/rollback"), json={"version": version})
     click.echo(f"{key} is at version {msgspec.json.decode(answer)['version']}.", err=True)
+
+
+@command.command("destroy")
+@click.argument("key")
+@click.argument("version", type=click.IntRange(1))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@served
+def destroy(service: Service, key: str, version: int, yes: bool) -> None:  # noqa: FBT001
+    """Destroy a VERSION of KEY for good: nobody can open it again, its line among the versions stays."""
+    if not yes:
+        click.confirm(f"Destroy version {version} of {key} for good?", abort=True, err=True)
+    service.send("POST", path_of(key, "/destroy"), json={"version": version})
 
 
 @command.command("run", context_settings={"ignore_unknown_options": True})
 @click.option("--prefix", required=True, help="Which keys: db/ gives HOST for db/host.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, required=True)
-@_served
+@served
 def run(service: Service, prefix: str, arguments: tuple[str, ...]) -> int:
     """Run a command with secrets in its environment, and in no other process's.
 
     A key becomes a variable: what follows the prefix, in capitals, with _ for what a name cannot have.
     """
     keys = [item["key"] for item in service.items("/api/secrets", prefix=prefix)]
-    variables = {_variable(key, prefix): _text(bytes(value)).decode() for key, value in _batch(service, keys)}
+    variables = {_variable(key, prefix): _text(bytes(value)).decode() for key, value in read_all(service, keys)}
     environment = {name: value for name, value in os.environ.items() if name != TOKEN} | variables
     try:
         return subprocess.run(arguments, env=environment, check=False).returncode
     except OSError as error:
         raise Refused(f"{arguments[0]} does not run: {error.strerror}.") from None
-
-
-def _batch(service: Service, keys: list[str]) -> Iterator[tuple[str, msgspec.Raw]]:
-    for start in range(0, len(keys), 100):
-        answer = service.send("POST", "/api/secrets/batch", json={"keys": keys[start : start + 100]})
-        told = msgspec.json.decode(answer, type=_Batch)
-        if told.errors:
-            raise Found(f"not every secret can be read: {', '.join(sorted(told.errors))}.")
-        yield from ((key, each.value) for key, each in told.values.items())
-
-
-class _Batch(msgspec.Struct):
-    values: dict[str, _Read]
-    errors: dict[str, Any]
 
 
 def _variable(key: str, prefix: str) -> str:

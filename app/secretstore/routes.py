@@ -35,6 +35,9 @@ from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
 
 Key = Annotated[str, Meta(max_length=255, examples=["db/main"])]
+AnyJson = Annotated[
+    msgspec.Raw, Meta(description="Any JSON value.", examples=[{"host": "db.example", "port": 5432}, "a text", None])
+]
 Prefix = Annotated[str, QueryParameter(max_length=255, description="What keys begin with, to the letter.")]
 
 _READ = {500: problem_spec(INTERNAL, SECRET_INTEGRITY)}
@@ -45,7 +48,7 @@ class NewValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     OPAQUE: ClassVar = frozenset({"value"})  # any JSON, to the byte: PostgreSQL sees it sealed only
 
-    value: msgspec.Raw
+    value: AnyJson
     expected_version: Annotated[
         Annotated[int, Meta(ge=0, le=2147483646)] | None,
         Meta(description="The version that this one follows; 0: there must be none.", examples=[0]),
@@ -69,7 +72,7 @@ class ReadValue(msgspec.Struct, frozen=True):
 
     key: str
     version: int
-    value: msgspec.Raw
+    value: AnyJson
 
 
 class Version(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
