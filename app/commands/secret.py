@@ -106,6 +106,26 @@ def versions(service: Service, key: str) -> None:
     Console().print(table)
 
 
+@command.command("who")
+@click.argument("key")
+@click.option("--at", metavar="TIME", help="Such as 2027-01-01T00:00:00Z; now unless said.")
+@served
+def who(service: Service, key: str, at: str | None) -> None:
+    """List who could read KEY at a time, and who had until then."""
+    table = Table("who", "is", "could read", "since", "reads", "last", "denials", box=None)
+    for item in service.items(path_of(key, "/who"), **({} if at is None else {"at": at})):
+        table.add_row(
+            item["name"] or item["id"],
+            item["role"] or item["kind"].replace("_", " "),
+            "yes" if item["could_read"] else "no",
+            item["since"] or "",
+            str(item["reads"]),
+            item["last_read_at"] or "",
+            str(item["denials"]),
+        )
+    Console().print(table)
+
+
 @command.command("rollback")
 @click.argument("key")
 @click.argument("version", type=click.IntRange(1))

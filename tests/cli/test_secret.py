@@ -93,6 +93,8 @@ def test_a_secret_is_put_read_listed_rolled_back_and_deleted(secret: Secret, tmp
     done(secret("rollback", "db/password", "1"))
     assert done(secret("get", "db/password")) == f"{CANARY}\n"
     assert [line.split()[0] for line in done(secret("versions", "db/password")).splitlines()[1:]] == ["3", "2", "1"]
+    told = done(secret("who", "db/password", "--at", "2099-01-01T00:00:00Z")).splitlines()[1].split()
+    assert (told[0], told[1], told[2], told[4]) == ("Nora", "owner", "yes", "5")  # to roll back is to read
     done(secret("delete", "db/password"))
     missing = secret("get", "db/password")
     assert (missing.returncode, missing.stdout) == (1, "")
