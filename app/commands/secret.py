@@ -4,7 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from typing import TextIO
+from collections.abc import Sequence
+from typing import Any, TextIO
 
 import click
 import msgspec
@@ -13,13 +14,16 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from app.agreement.contacts import sealer_of
+from app.agreement.rotation import wrapped_contacts
 from app.cli import FOUND_SOMETHING, Refused, _addresses, configured, expected
 from app.commands import secretfiles
 from app.commands.secretclient import TOKEN, Read, Service, path_of, put, read_all, served
 from app.database import Transaction
 from app.queries import register_adapters
-from app.sealing import Keyring
-from app.secretstore.rotation import Rotation, rotate
+from app.rotation import Rotation, Wrapped, rotate
+from app.sealing import Keyring, key_id
+from app.secretstore.rotation import wrapped_keys
 from app.secretstore.values import PURPOSE
 
 VAULT = "-c role=brokerflow_vault"
@@ -173,32 +177,40 @@ def _variable(key: str, prefix: str) -> str:
 
 @command.command("rotate-master")
 def rotate_master() -> int:
-    """Wrap every secret's data key with the first of the keys in BROKERFLOW_MASTER_KEY.
+    """Wrap every key of secrets and contacts with the first of the keys in BROKERFLOW_MASTER_KEY.
 
     Run it with BROKERFLOW_OWNER_URL set, once every service process knows both keys. It may be stopped at any time;
-    running it again goes on. Exit status 1 when some version opens with none of the keys.
+    running it again goes on. Exit status 1 when something opens with none of the keys.
     """
     settings = configured()
     with expected(), _addresses(settings) as (_, owner_url):
-        keyring = Keyring(settings.master_keys, PURPOSE)
-        done = asyncio.run(_rotate(owner_url, keyring))
-    click.echo(f"{done.rewrapped} versions are wrapped anew, by master key {keyring.current}.")
-    if done.unopened:
-        click.echo(f"{done.unopened} versions open with none of the keys: was an old one left out?", err=True)
-    return FOUND_SOMETHING if done.unopened else 0
+        done = asyncio.run(_rotate(owner_url, settings.master_keys))
+    for name, rotation in done.items():
+        click.echo(f"{rotation.rewrapped} {name} are wrapped anew, by master key {key_id(settings.master_key)}.")
+        if rotation.unopened:
+            click.echo(f"{rotation.unopened} {name} open with none of the keys: was an old one left out?", err=True)
+    return FOUND_SOMETHING if any(rotation.unopened for rotation in done.values()) else 0
 
 
-async def _rotate(owner_url: str, keyring: Keyring) -> Rotation:
+async def _rotate(owner_url: str, master_keys: Sequence[bytes]) -> dict[str, Rotation]:
     connection = await psycopg.AsyncConnection.connect(
         owner_url, autocommit=True, options=VAULT, cursor_factory=psycopg.AsyncRawCursor
     )
     register_adapters(connection)
+    async with connection:
+        db = Transaction(connection)
+        return {
+            "secret versions": await _shown(
+                wrapped_keys(db, Keyring(master_keys, PURPOSE)), "Wrapping keys of secrets"
+            ),
+            "contacts": await _shown(wrapped_contacts(db, sealer_of(master_keys)), "Wrapping keys of contacts"),
+        }
+
+
+async def _shown(kind: Wrapped[Any], title: str) -> Rotation:
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Wrapping data keys anew", total=None)
-        async with connection:
-            return await rotate(
-                Transaction(connection), keyring, lambda done: progress.update(task, completed=done.rewrapped)
-            )
+        task = progress.add_task(title, total=None)
+        return await rotate(kind, lambda done: progress.update(task, description=f"{title}: {done.rewrapped}"))
 
 
 def _given(source: TextIO | None) -> str:

@@ -216,7 +216,7 @@ def test_the_master_key_rotates_while_the_service_works(
         done(secret("set", f"k{number}", stdin=f"{CANARY}{number}"))
     rotated = run({**variables, "BROKERFLOW_MASTER_KEY": f"{NEW} {OLD}"}, "secret", "rotate-master")
     assert rotated.returncode == 0, rotated.stderr
-    assert rotated.stdout.startswith("3 versions are wrapped anew, by master key ")
+    assert rotated.stdout.startswith("3 secret versions are wrapped anew, by master key ")
     new = serve({**variables, "BROKERFLOW_MASTER_KEY": NEW})
     read = run({"BROKERFLOW_TOKEN": token}, "secret", "get", "--url", new, "k1")
     assert done(read) == f"{CANARY}1\n"
@@ -224,7 +224,7 @@ def test_the_master_key_rotates_while_the_service_works(
     assert (stale.returncode, "secret_integrity" in stale.stderr) == (1, True)
     done(secret("set", "k3", stdin="sealed with the old key"))
     lost = run({**variables, "BROKERFLOW_MASTER_KEY": NEW}, "secret", "rotate-master")
-    assert (lost.returncode, "1 versions open with none of the keys" in lost.stderr) == (1, True)
+    assert (lost.returncode, "1 secret versions open with none of the keys" in lost.stderr) == (1, True)
     with psycopg.connect(database.superuser_url) as connection:
         rows = connection.execute("select detail from shared.audit_log where action = 'secret.rewrap'").fetchall()
     assert rows == [({"versions": 3},)]
