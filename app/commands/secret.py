@@ -18,7 +18,8 @@ from app.agreement.contacts import sealer_of
 from app.agreement.rotation import wrapped_contacts
 from app.cli import FOUND_SOMETHING, Refused, _addresses, configured, expected
 from app.commands import secretfiles
-from app.commands.secretclient import TOKEN, Read, Service, path_of, put, read_all, served
+from app.commands.client import TOKEN, Service
+from app.commands.secretclient import Read, path_of, put, read_all, served_within
 from app.database import Transaction
 from app.queries import register_adapters
 from app.rotation import Rotation, Wrapped, rotate
@@ -33,7 +34,8 @@ VAULT = "-c role=brokerflow_vault"
 def command() -> None:
     """Keep and use secrets, over HTTP with a token of scope secrets:read or secrets:write.
 
-    The token is read from BROKERFLOW_TOKEN or a file; values from standard input, a file or a prompt.
+    The token is read from BROKERFLOW_TOKEN, a file, or where brokerflow login keeps it; values from standard input, a
+    file or a prompt.
     """
 
 
@@ -48,7 +50,7 @@ command.add_command(secretfiles.import_)
 @click.option("--expect", "expected_version", type=click.IntRange(0), metavar="VERSION", help="0: there must be none.")
 @click.option("--expires", "expires_at", metavar="TIME", help="Its end, such as 2027-01-01T00:00:00Z.")
 @click.option("--keep", "max_versions", type=click.IntRange(1), metavar="COUNT", help="Destroy versions before these.")
-@served
+@served_within
 def set_(service: Service, key: str, source: TextIO | None, is_json: bool, **said: object) -> None:  # noqa: FBT001
     """Put a value under KEY: from --file, standard input, or a prompt that does not show it."""
     text = _given(source)
@@ -61,7 +63,7 @@ def set_(service: Service, key: str, source: TextIO | None, is_json: bool, **sai
 @click.argument("key")
 @click.option("--version", type=click.IntRange(1), help="An earlier version.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, also of a text.")
-@served
+@served_within
 def get(service: Service, key: str, version: int | None, is_json: bool) -> None:  # noqa: FBT001
     """Print the value of KEY: a text as it is, anything else as JSON."""
     parameters = {} if version is None else {"version": str(version)}
@@ -71,7 +73,7 @@ def get(service: Service, key: str, version: int | None, is_json: bool) -> None:
 
 @command.command("list")
 @click.option("--prefix", default="", help="What keys begin with.")
-@served
+@served_within
 def list_(service: Service, prefix: str) -> None:
     """List keys and their versions; never values."""
     table = Table("key", "version", "updated", "expires", box=None)
@@ -82,7 +84,7 @@ def list_(service: Service, prefix: str) -> None:
 
 @command.command("delete")
 @click.argument("key")
-@served
+@served_within
 def delete(service: Service, key: str) -> None:
     """Hide KEY until it is undeleted or put again."""
     service.send("DELETE", path_of(key))
@@ -90,7 +92,7 @@ def delete(service: Service, key: str) -> None:
 
 @command.command("undelete")
 @click.argument("key")
-@served
+@served_within
 def undelete(service: Service, key: str) -> None:
     """Bring a deleted KEY back."""
     service.send("POST", path_of(key, "/undelete"))
@@ -98,7 +100,7 @@ def undelete(service: Service, key: str) -> None:
 
 @command.command("versions")
 @click.argument("key")
-@served
+@served_within
 def versions(service: Service, key: str) -> None:
     """List the versions of KEY: who put each, and when."""
     table = Table("version", "put", "by", "restores", "destroyed", box=None)
@@ -113,7 +115,7 @@ def versions(service: Service, key: str) -> None:
 @command.command("who")
 @click.argument("key")
 @click.option("--at", metavar="TIME", help="Such as 2027-01-01T00:00:00Z; now unless said.")
-@served
+@served_within
 def who(service: Service, key: str, at: str | None) -> None:
     """List who could read KEY at a time, and who had until then."""
     table = Table("who", "is", "could read", "since", "reads", "last", "denials", box=None)
@@ -133,7 +135,7 @@ def who(service: Service, key: str, at: str | None) -> None:
 @command.command("rollback")
 @click.argument("key")
 @click.argument("version", type=click.IntRange(1))
-@served
+@served_within
 def rollback(service: Service, key: str, version: int) -> None:
     """Put the value of an earlier VERSION of KEY once more."""
     answer = service.send("POST", path_of(key, "/rollback"), json={"version": version})
@@ -144,7 +146,7 @@ def rollback(service: Service, key: str, version: int) -> None:
 @click.argument("key")
 @click.argument("version", type=click.IntRange(1))
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@served
+@served_within
 def destroy(service: Service, key: str, version: int, yes: bool) -> None:  # noqa: FBT001
     """Destroy a VERSION of KEY for good: nobody can open it again, its line among the versions stays."""
     if not yes:
@@ -155,7 +157,7 @@ def destroy(service: Service, key: str, version: int, yes: bool) -> None:  # noq
 @command.command("run", context_settings={"ignore_unknown_options": True})
 @click.option("--prefix", required=True, help="Which keys: db/ gives HOST for db/host.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, required=True)
-@served
+@served_within
 def run(service: Service, prefix: str, arguments: tuple[str, ...]) -> int:
     """Run a command with secrets in its environment, and in no other process's.
 

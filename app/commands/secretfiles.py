@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli import Found, Refused
-from app.commands.secretclient import Service, put, read_all, served
+from app.commands.client import Service
+from app.commands.secretclient import put, read_all, served_within
 
 AGE = (b"-----BEGIN AGE ENCRYPTED FILE-----", b"age-encryption.org/v1")
 
@@ -23,7 +24,7 @@ AGE = (b"-----BEGIN AGE ENCRYPTED FILE-----", b"age-encryption.org/v1")
 @click.option("--recipient", "recipients", multiple=True, metavar="KEY", help="Who may open it: age1… or ssh-….")
 @click.option("--recipients-file", type=click.File("r"), help="Holds one such key a line.")
 @click.option("--plain", is_flag=True, help="Do not encrypt; refused where it would be on a screen.")
-@served
+@served_within
 def export(
     service: Service,
     prefix: str,
@@ -55,7 +56,7 @@ def export(
 @click.option("--prefix", default="", help="Put before each key.")
 @click.option("--identity", type=click.File("r"), help="Opens what was encrypted to a recipient.")
 @click.option("--dry-run", is_flag=True, help="Show what would be put, and put nothing.")
-@served
+@served_within
 def import_(
     service: Service,
     source: BinaryIO,
