@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     pool_size: Annotated[int, Field(ge=2, le=200)] = 10
     login_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 120
+    rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     proxies: str = ""
     oidc_issuer: str | None = None
     public_url: str | None = None
