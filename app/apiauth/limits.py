@@ -9,8 +9,8 @@ from litestar import Request
 
 from app.apiauth import queries
 from app.apiauth.queries import Attempt
-from app.database import Transaction
 from app.errors import TOO_MANY_REQUESTS, Refusal
+from app.queries import Connection
 from app.shared.actor import Caller
 
 PERIOD = timedelta(minutes=1)
@@ -40,7 +40,7 @@ async def limit(request: Request[Any, Any, Any], visitor: Caller, act: str, acco
             raise Refusal(kind, "Too many attempts from this address; try again later.")
 
 
-async def _take(db: Transaction, bucket: str, size: int) -> Attempt:
+async def _take(db: Connection, bucket: str, size: int) -> Attempt:
     return await queries.take_attempt(db, bucket=bucket, capacity=size, period=PERIOD)
 
 
