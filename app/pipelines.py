@@ -157,11 +157,15 @@ class Pipelines:
         is_harmless = self._reads or isinstance(error, AdminShutdown)
         if not is_harmless or request.future.done() or time.monotonic() - request.since > PATIENCE:
             return False
+        self.take_back(request)
+        return True
+
+    def take_back(self, request: _Request) -> None:
+        """Have a request wait for another connection, before all others."""
         request.results.clear()
         self._waiting.appendleft(request)
         self._sweep_soon()
         asyncio.get_running_loop().call_soon(self._proceed)
-        return True
 
     def _proceed(self) -> None:
         for pipeline in self._pipelines:
@@ -274,7 +278,8 @@ class _Pipeline:
                     self._line.send_query_prepared(statement.name, values, formats)
             self._sync(request)
         except psycopg.OperationalError as error:
-            request.fail(error)
+            if not self._sent or self._sent[-1] is not request:  # then it did not leave whole
+                self._group.take_back(request)
             self._lose(error)
 
     def _dumped(self, parameters: Sequence[object]) -> tuple[Sequence[Any], tuple[int, ...], Sequence[Any]]:
