@@ -18,5 +18,7 @@ drop function apiauth.list_sessions();
 drop type apiauth.open_session;
 drop function apiauth.close_session();
 drop function apiauth.open_session(text, bytea, bytea, interval, interval);
+drop function apiauth.begin_session(uuid, bytea, interval, interval, jsonb);
+drop function apiauth.hold_credential();
 drop function apiauth.register(text, text, bytea, bytea);
 drop function apiauth.password_salt(text);

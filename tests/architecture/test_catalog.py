@@ -4,7 +4,10 @@ import re
 
 from tests.architecture.conftest import Ask
 
-ROLES = ("brokerflow_owner", "brokerflow_guard", "brokerflow_vault", "brokerflow_app", "brokerflow_auditor")
+ROLES = (
+    "brokerflow_owner", "brokerflow_guard", "brokerflow_vault", "brokerflow_app", "brokerflow_login",
+    "brokerflow_auditor",
+)  # fmt: skip
 VAULTED = (
     "agreement.contacts", "secretstore.read_grants", "secretstore.secret_versions", "secretstore.secrets",
 )  # fmt: skip
@@ -21,6 +24,8 @@ COMMENTS = "select objoid, description from pg_description where description lik
 QUESTIONS = {
     "credential_authenticates",  # an entrance: who is it?
     "actor_is_member",  # an entrance: of that organization?
+    "branch_is_live",  # an entrance: which branch of a PREVIEW environment?
+    "branch_of_preview",  # an entrance: has it branches at all?
     "actor_is_person",  # a policy, a command: is it a person, where a person is recorded?
     "credential_scope",  # a policy: does the token bear the scope?
     "member_role",  # a policy: may the role use it?
@@ -85,7 +90,7 @@ def test_every_function_that_could_be_misled_has_an_empty_search_path(ask: Ask) 
     exposed = [
         name
         for name, is_definer, language, settings, *_ in ask(FUNCTIONS)
-        if (is_definer or language == "plpgsql") and settings != ['search_path=""']
+        if (is_definer or language == "plpgsql") and 'search_path=""' not in (settings or [])
     ]
     assert exposed == []
 
@@ -235,7 +240,7 @@ def test_what_nobody_may_write_is_granted_to_nobody(ask: Ask) -> None:
     assert {name for (name,) in readable} == {
         "apiauth.seal_keys", "apiauth.root_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
         "apiauth.organization_tokens", "apiauth.environment_keys", "apiauth.used_jwts", "apiauth.rate_buckets",
-        "apiauth.esign_keys", "secretstore.read_grants",
+        "apiauth.esign_keys", "apiauth.identities", "apiauth.device_codes", "secretstore.read_grants",
         "agreement.contacts", "agreement.timeline_heads", "shared.outbox", "shared.audit_log", "shared.platform_admins",
     }  # fmt: skip
 
@@ -269,7 +274,7 @@ def test_our_roles_are_no_more_than_they_are_said_to_be(ask: Ask) -> None:
     )
     assert {name for name, *_ in rows} == set(ROLES)
     assert [name for name, _, is_mighty in rows if is_mighty] == []
-    assert [name for name, can_log_in, _ in rows if can_log_in] == ["brokerflow_app"]
+    assert {name for name, can_log_in, _ in rows if can_log_in} == {"brokerflow_app", "brokerflow_login"}
 
 
 def test_no_role_of_ours_is_a_member_of_another(ask: Ask) -> None:

@@ -18,7 +18,7 @@ Rows = list[tuple[Any, ...]]
 Test = TypeVar("Test", bound=Callable[..., Awaitable[None]])
 
 APP, OWNER, GUARD, VAULT = "brokerflow_app", "brokerflow_owner", "brokerflow_guard", "brokerflow_vault"
-AUDITOR = "brokerflow_auditor"
+AUDITOR, LOGIN = "brokerflow_auditor", "brokerflow_login"
 ESIGN = hashlib.sha256(b"the signing service's secret").digest()
 HALF = hashlib.sha256(b"the service's half of the key that signs JWTs").digest()
 # What PostgreSQL sees of a value: bytes of the right length, and the name of a master key.
@@ -56,6 +56,7 @@ class World(NamedTuple):
     """The people of a database, by name."""
 
     app_url: str
+    login_url: str
     superuser_url: str
     people: dict[str, Person]
 
@@ -139,7 +140,7 @@ class Stage:
                 return Actor(self, None)
             case "as_esign":
                 return Actor(self, ("enter_esign", ESIGN))
-            case "as_owner" | "as_guard" | "as_vault" | "as_auditor" | "as_postgres":
+            case "as_owner" | "as_guard" | "as_vault" | "as_auditor" | "as_login" | "as_postgres":
                 return Actor(self, None, {"as_postgres": "postgres"}.get(name, f"brokerflow_{name[3:]}"))
             case _ if name.startswith("as_") and name[3:] in self.people:
                 return Party(self, self.people[name[3:]])
@@ -217,15 +218,23 @@ class Given:
         return await _id(self.stage.party(by).value(statement, project, f"e-{secrets.token_hex(4)}", type_))
 
     async def keys(
-        self, environment: UUID | None = None, grace: str = "1 day", by: str = "referrer"
+        self, environment: UUID | None = None, grace: str = "1 day", by: str = "referrer", branch: str | None = None
     ) -> tuple[Actor, Actor]:
-        """Issue keys of an environment; return its secret and its public key."""
+        """Issue keys of an environment; return its secret and its public key, in a branch where one is named."""
         secret, public = secrets.token_bytes(32), secrets.token_bytes(32)
         await self.stage.party(by)(
             "select apiauth.issue_environment_keys(%s, %s, 'abcd', %s, 'abcd', %s)",
             environment or await self.environment(by=by), secret, public, grace,
         )  # fmt: skip
-        return Actor(self.stage, ("enter_secret_key", secret)), Actor(self.stage, ("enter_public_key", public))
+        where: tuple[object, ...] = () if branch is None else (None, [], branch)
+        return (
+            Actor(self.stage, ("enter_secret_key", secret, *where)),
+            Actor(self.stage, ("enter_public_key", public, *where)),
+        )
+
+    async def branch(self, environment: UUID, name: str = "main", by: str = "referrer") -> UUID:
+        """Create a branch of a PREVIEW environment."""
+        return await _id(self.stage.party(by).value("select (shared.create_branch(%s, %s)).id", environment, name))
 
     async def jwt(self, secret: Actor, *scopes: str, lifetime: str = "15 minutes", one_time: bool = False) -> Actor:
         """Mint a JWT with a secret key."""
@@ -233,7 +242,15 @@ class Given:
             "select token from apiauth.mint_jwt(shared.current_environment_id(), %s, %s::interval, %s, %s)",
             list(scopes), lifetime, one_time, HALF,
         )  # fmt: skip
-        return jwt(self.stage, token)
+        assert secret.entrance
+        return jwt(self.stage, token, branch=secret.entrance[4] if len(secret.entrance) > 4 else None)
+
+    async def device(self, name: str = "a machine", lifetime: str = "90 days", *scopes: str) -> None:
+        """Let a machine ask for a token; its codes are made of its name."""
+        await self.stage.as_nobody(
+            "select * from apiauth.request_device(%s, %s, %s, '192.0.2.7', %s, %s)",
+            device_code(name), user_code(name), name, list(scopes) or ["agreements:read"], lifetime,
+        )  # fmt: skip
 
     async def secret(self, key: str = "key", by: str = "referrer", environment: UUID | None = None) -> UUID:
         """Put a value under a key; return the secret."""
@@ -375,11 +392,21 @@ class Given:
         return [kind for (kind,) in await self.stage.as_owner(statement, agreement)]
 
 
-def jwt(stage: Stage, token: str, half: bytes = HALF, request: bytes | None = None) -> Actor:
+def jwt(stage: Stage, token: str, half: bytes = HALF, request: bytes | None = None, branch: str | None = None) -> Actor:
     """Return whoever brings a JWT, in a request of his own unless one is named."""
     signed, _, signature = token.rpartition(".")
     digest = hashlib.sha256(base64.urlsafe_b64decode(signature + "=")).digest()
-    return Actor(stage, ("enter_jwt", digest, None, [], signed, half, request or secrets.token_bytes(16)))
+    return Actor(stage, ("enter_jwt", digest, None, [], branch, signed, half, request or secrets.token_bytes(16)))
+
+
+def device_code(name: str = "a machine") -> bytes:
+    """Return what the service hands over for a machine's own code."""
+    return hashlib.sha256(f"device code of {name}".encode()).digest()
+
+
+def user_code(name: str = "a machine") -> bytes:
+    """Return what the service hands over for the code that it shows."""
+    return hashlib.sha256(f"user code of {name}".encode()).digest()
 
 
 async def _id(value: Awaitable[Any]) -> UUID:
