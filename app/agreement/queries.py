@@ -317,7 +317,7 @@ async def grant_contact_read(db: Connection, *, agreement_id: UUID, purpose: str
 async def consume_contact_read(db: Connection, *, id: UUID) -> SealedContact:
     """Use a grant that was committed before, and get the sealed contact.
 
-    There is none where it was shredded or never known.
+    Refused where it was shredded or never known; the grant stays unused then.
     """
     return await one(db, _QUERIES["consume_contact_read"], SealedContact, {"id": id})
 
