@@ -21,12 +21,12 @@ create function agreement.are_labels(labels text[], most integer) returns boolea
 language sql immutable parallel safe
 as $$
     select cardinality(are_labels.labels) <= are_labels.most
-        and array_position(are_labels.labels, null) is null
-        and coalesce(bool_and(l.label ~ '\S' and length(l.label) <= 100), true)
+        and coalesce(array_ndims(are_labels.labels) = 1 and array_lower(are_labels.labels, 1) = 1, true)   -- null for none
+        and coalesce(bool_and(coalesce(l.label ~ '\S' and length(l.label) <= 100, false)), true)
     from unnest(are_labels.labels) as l (label)
 $$;
 
-comment on function agreement.are_labels(text[], integer) is 'Whether an array has at most so many elements, each of them a text of 1 to 100 characters.';
+comment on function agreement.are_labels(text[], integer) is 'Whether an array is a plain list of at most so many elements, each of them a text of 1 to 100 characters.';
 
 grant execute on function agreement.are_labels(text[], integer) to brokerflow_app;
 

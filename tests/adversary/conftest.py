@@ -1,0 +1,26 @@
+"""The stage of tests/schema and the service of tests/api, for attacks on both."""
+
+import pytest
+
+from tests.api.conftest import quick_passwords, quiet_logs
+from tests.conftest import Server
+from tests.schema.conftest import as_postgres, as_stranger, build_world, enter_from_outside, given, refused, stage
+from tests.schema.stage import World
+
+
+@pytest.fixture(scope="session")
+def world(server: Server, template: str) -> World:
+    """The people of tests/schema, in a database for these attacks."""
+    return build_world(server, template, "adversary")
+
+
+__all__ = [
+    "as_postgres",
+    "as_stranger",
+    "enter_from_outside",
+    "given",
+    "quick_passwords",
+    "quiet_logs",
+    "refused",
+    "stage",
+]
