@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -26,6 +26,9 @@ from app.shared.denials import record_denial
 from app.shared.pagination import provide_page
 from app.shared.requests import StrictRequest, check_request, observed
 from app.vote import routes as vote
+
+if TYPE_CHECKING:
+    from app.tickets import Tickets
 
 HANDLERS: list[Any] = [
     *health.handlers,
@@ -87,10 +90,20 @@ def _state(settings: Settings, database: Database) -> State:
             "answers": Sealer(settings.master_key, "stored answers", settings.master_keys[1:]),
             "jwt_half": derive(settings.master_key, "JWTs"),
             "cursors": Stamp(settings.master_key, "cursors"),
+            "tickets": _tickets(settings),
             "secret_keys": Keyring(settings.master_keys, PURPOSE),
             "requests": Stamp(settings.master_key, "requests"),
         }
     )
+
+
+def _tickets(settings: Settings) -> "Tickets | None":
+    """Return the sessions in Redis; None, and nothing of Redis imported, where they live in PostgreSQL."""
+    if settings.session_url is None:
+        return None
+    from app.tickets import Tickets  # noqa: PLC0415
+
+    return Tickets(settings.session_url.get_secret_value(), derive(settings.master_key, "tickets"))
 
 
 @asynccontextmanager
@@ -103,3 +116,5 @@ async def _connected(app: Litestar) -> AsyncIterator[None]:
         yield
     finally:
         await database.close()
+        if (tickets := app.state.tickets) is not None:
+            await tickets.close()

@@ -272,18 +272,39 @@ async def open_session(
     )
 
 
-async def close_session(db: Connection) -> bool:
-    """End the session that asks; false where the credential is none."""
-    result: bool = await value(db, _QUERIES["close_session"], {})
+async def close_session(db: Connection, *, tickets: list[str], half: bytes | None = None) -> bool:
+    """End the session that asks, by its ticket where it has one; false where the credential is none."""
+    result: bool = await value(db, _QUERIES["close_session"], {"tickets": tickets, "half": half})
     return result
 
 
-async def list_sessions(db: Connection, *, after: UUID | None = None, limit: int) -> list[Session]:
+async def list_sessions(
+    db: Connection,
+    *,
+    tickets: list[str],
+    seen_at: list[datetime],
+    half: bytes | None = None,
+    after: UUID | None = None,
+    limit: int,
+) -> list[Session]:
     """List the live sessions of the user whose session asks, newest first."""
-    return await many(db, _QUERIES["list_sessions"], Session, {"after": after, "limit": limit})
+    return await many(
+        db,
+        _QUERIES["list_sessions"],
+        Session,
+        {"tickets": tickets, "seen_at": seen_at, "half": half, "after": after, "limit": limit},
+    )
 
 
-async def revoke_sessions(db: Connection, *, id: UUID | None = None) -> int:
+async def revoke_sessions(
+    db: Connection, *, id: UUID | None = None, tickets: list[str], half: bytes | None = None
+) -> int:
     """End one session of the user whose session asks, or all of them; tell how many."""
-    result: int = await value(db, _QUERIES["revoke_sessions"], {"id": id})
+    result: int = await value(db, _QUERIES["revoke_sessions"], {"id": id, "tickets": tickets, "half": half})
+    return result
+
+
+async def exchange_session(db: Connection, *, digest: bytes, half: bytes) -> str:
+    """Take a session that was just opened out of its table; returns the ticket that says the same."""
+    result: str = await value(db, _QUERIES["exchange_session"], {"digest": digest, "half": half})
     return result

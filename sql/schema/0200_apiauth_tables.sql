@@ -53,6 +53,14 @@ comment on constraint sessions_stored_as_digest on apiauth.sessions is
 comment on constraint sessions_end_within_30_days on apiauth.sessions is
     'Axiom A10: expired never authenticates. Each session has an end that no activity moves.';
 
+-- A user's, not a session's: it also binds sessions that are not kept in this database.
+create table apiauth.logouts (
+    user_id uuid primary key references shared.users (id) on delete cascade,
+    ended_before timestamptz not null
+);
+
+comment on table apiauth.logouts is 'Who was logged out everywhere. What was opened until then is over, wherever it is kept.';
+
 create table apiauth.personal_tokens (
     id uuid primary key default shared.uuidv7(),
     user_id uuid not null references shared.users (id) on delete cascade,
