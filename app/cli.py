@@ -40,6 +40,7 @@ class Later(NamedTuple):
 LATER = {
     "axioms": Later("app.commands.axioms", "Show the axioms and what enforces them."),
     "demo": Later("app.commands.demo", "Play the whole story against the service."),
+    "master-key": Later("app.commands.masterkey", "Make master keys, and have AWS KMS keep them."),
     "oracles": Later("app.commands.oracles", "Ask the database for violations."),
     "secret": Later("app.commands.secret", "Keep and use secrets."),
     "verify": Later("app.commands.verify", "Verify an exported timeline without the service."),

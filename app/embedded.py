@@ -39,6 +39,7 @@ from app.binaries import (
 SUPERUSER = "postgres"
 DEPLOYER = "brokerflow_deployer"
 RUNTIME = "brokerflow_app"
+LOGIN = "brokerflow_login"
 DATABASE = "brokerflow"
 
 _SOCKET_PATH_LIMIT = 107 - len("/.s.PGSQL.5432")
@@ -56,6 +57,7 @@ class Addresses(NamedTuple):
     """Where a running server answers, as URLs with passwords: keep them out of logs."""
 
     app_url: str
+    login_url: str
     owner_url: str
     superuser_url: str
     process: int
@@ -72,25 +74,32 @@ def locate(home: Path) -> Addresses | None:
         host = quote(state[4], safe="")
         return f"postgresql://{role}:{passwords[role]}@/{database}?host={host}&port={state[3]}"
 
-    return Addresses(url(RUNTIME, DATABASE), url(DEPLOYER, DATABASE), url(SUPERUSER, "postgres"), int(state[0]))
+    return Addresses(
+        app_url=url(RUNTIME, DATABASE),
+        login_url=url(LOGIN, DATABASE),
+        owner_url=url(DEPLOYER, DATABASE),
+        superuser_url=url(SUPERUSER, "postgres"),
+        process=int(state[0]),
+    )
 
 
 def prepare_roles(connection: psycopg.Connection[Any], passwords: Mapping[str, str]) -> None:
     """Create, as superuser, the login roles with these passwords, and let the deployer rule the house's roles."""
     rows = connection.execute(r"select rolname from pg_roles where rolname like 'brokerflow\_%'")
     existing: set[str] = {name for (name,) in rows}
-    for role, attribute in ((DEPLOYER, "createrole"), (RUNTIME, "nocreaterole")):
+    for role, attribute in ((DEPLOYER, "createrole"), (RUNTIME, "nocreaterole"), (LOGIN, "nocreaterole")):
         # Passwords travel as SCRAM verifiers, so that a server which logs statements learns nothing.
         verifier = connection.pgconn.encrypt_password(passwords[role].encode(), role.encode(), b"scram-sha-256")
         statement = "{} role {} login nosuperuser nobypassrls {} password {}"
         verb = "alter" if role in existing else "create"
         _execute(connection, statement, sql.SQL(verb), role, sql.SQL(attribute), sql.Literal(verifier.decode()))
-    _execute(connection, "alter role {} set log_parameter_max_length = 0", RUNTIME)
+    for role in (RUNTIME, LOGIN):
+        _execute(connection, "alter role {} set log_parameter_max_length = 0", role)
     _execute(connection, "grant set on parameter log_parameter_max_length to {}", DEPLOYER)
     # Up to 15, CREATEROLE rules every role; from 16 on, only those it holds with ADMIN OPTION.
     version = connection.info.server_version
     options = sql.SQL("admin true, inherit false, set false" if version >= 160000 else "admin option")
-    for role in sorted({*existing, RUNTIME} - {DEPLOYER}):
+    for role in sorted({*existing, RUNTIME, LOGIN} - {DEPLOYER}):
         _execute(connection, "grant {} to {} with {}", role, DEPLOYER, options)
 
 
@@ -148,6 +157,11 @@ class Embedded:
     def app_url(self) -> str:
         """The service's URL."""
         return self.addresses.app_url
+
+    @property
+    def login_url(self) -> str:
+        """The URL on which the service opens sessions after a login at a provider."""
+        return self.addresses.login_url
 
     @property
     def owner_url(self) -> str:
@@ -254,7 +268,7 @@ class Embedded:
         partial = place / "data.partial"
         if partial.exists():  # an earlier run was killed here
             shutil.rmtree(partial)
-        passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, DEPLOYER, RUNTIME)}
+        passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, DEPLOYER, RUNTIME, LOGIN)}
         self._initdb(partial, account, passwords[SUPERUSER])
         _write_private(self.home / "passwords.json", json.dumps(passwords))
         (self.home / "prepared").unlink(missing_ok=True)

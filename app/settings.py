@@ -1,7 +1,6 @@
 """Every environment variable, once: validated together, and never printed when secret."""
 
 import base64
-import binascii
 import os
 import re
 import secrets
@@ -15,8 +14,9 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app import masterkeys
+
 PREFIX = "BROKERFLOW_"
-MASTER_KEY_BYTES = 32
 ESIGN_PREFIX = "whsec_"
 ESIGN_KEY_BYTES = range(24, 65)  # as Standard Webhooks says
 
@@ -71,14 +71,15 @@ class Settings(BaseSettings):
     def master_keys(self) -> tuple[bytes, ...]:
         """The keys of 32 bytes: the first seals, each opens what it sealed. One is made in the home folder if need be.
 
-        The file there may list several as well.
+        The file there may list several as well, and either may name keys that AWS KMS decrypts, now.
         """
-        given = self.given_master_key
-        listed = given.get_secret_value() if given else _generated(self.home / "master.key", MASTER_KEY_BYTES)
+        given, file = self.given_master_key, self.home / "master.key"
+        listed = given.get_secret_value() if given else _generated(file, masterkeys.KEY_BYTES)
+        where = f"{PREFIX}MASTER_KEY" if given else str(file)
         try:
-            return _master_keys(listed)
-        except ValueError as error:
-            raise SettingsError([f"{self.home / 'master.key'} {error}."]) from None
+            return masterkeys.opened(masterkeys.parse(listed))
+        except (ValueError, masterkeys.MasterKeyUnavailable) as error:
+            raise SettingsError([f"{where} {error}."]) from None
 
     @property
     def master_key(self) -> bytes:
@@ -116,7 +117,7 @@ class Settings(BaseSettings):
     def _check_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         is_master_key = info.field_name == "given_master_key"
         if value is not None:
-            (_master_keys if is_master_key else _esign_keys)(value.get_secret_value())
+            (masterkeys.parse if is_master_key else _esign_keys)(value.get_secret_value())
         elif info.data.get("env") == "production":
             example = "openssl rand -base64 32"
             example = example if is_master_key else f'echo "{ESIGN_PREFIX}$({example})"'
@@ -173,36 +174,17 @@ def _require_redis_url(text: str) -> None:
         raise ValueError("should be redis://host:port/number, rediss://... or unix:///path")
 
 
-def _master_keys(listed: str) -> tuple[bytes, ...]:
-    """Read one or several keys, separated by spaces or commas."""
-    keys = [_decode(encoded) for encoded in listed.replace(",", " ").split()]
-    whole = [key for key in keys if key is not None and len(key) == MASTER_KEY_BYTES]
-    if not keys or len(whole) < len(keys):
-        raise ValueError(
-            "should be 32 bytes in base64, such as openssl rand -base64 32 makes; several are separated by spaces, "
-            "the one that seals first"
-        )
-    return tuple(dict.fromkeys(whole))
-
-
 def _esign_keys(listed: str) -> tuple[bytes, ...]:
     """Read one or several secrets, separated by spaces or commas."""
     keys = []
     for secret in listed.replace(",", " ").split():
-        key = _decode(secret.removeprefix(ESIGN_PREFIX))
+        key = masterkeys.decode(secret.removeprefix(ESIGN_PREFIX))
         if not secret.startswith(ESIGN_PREFIX) or key is None or len(key) not in ESIGN_KEY_BYTES:
             raise ValueError(f"should be {ESIGN_PREFIX} and 24 to 64 bytes in base64; several are separated by spaces")
         keys.append(key)
     if not keys:
         raise ValueError("holds no secret")
     return tuple(keys)
-
-
-def _decode(encoded: str) -> bytes | None:
-    try:
-        return base64.b64decode(encoded.strip().replace("-", "+").replace("_", "/"), validate=True)
-    except binascii.Error:
-        return None
 
 
 def _generated(path: Path, size: int, prefix: str = "") -> str:

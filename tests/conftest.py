@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from app import migrations
-from app.embedded import DEPLOYER, RUNTIME, Embedded, prepare_roles
+from app.embedded import DEPLOYER, LOGIN, RUNTIME, Embedded, prepare_roles
 
 # Machines are shared: how long an example takes says nothing about the code.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +37,7 @@ class Database(NamedTuple):
 
     name: str
     app_url: str
+    login_url: str
     owner_url: str
     superuser_url: str
 
@@ -54,6 +55,7 @@ class Server(NamedTuple):
         return Database(
             name,
             app_url=self.url(name, RUNTIME),
+            login_url=self.url(name, LOGIN),
             owner_url=self.url(name, DEPLOYER),
             superuser_url=self.url(name),
         )
@@ -84,7 +86,8 @@ def server() -> Iterator[Server]:
         admin.execute("select pg_advisory_lock(%s)", [run])
         _drop_leftovers(admin)
         # Derived, so that sessions which share a server agree on them.
-        passwords = {role: hashlib.sha256(f"{role} {url}".encode()).hexdigest() for role in (DEPLOYER, RUNTIME)}
+        roles = (DEPLOYER, RUNTIME, LOGIN)
+        passwords = {role: hashlib.sha256(f"{role} {url}".encode()).hexdigest() for role in roles}
         with admin.transaction():
             admin.execute("select pg_advisory_xact_lock(hashtext('brokerflow roles'))")
             prepare_roles(admin, passwords)

@@ -11,7 +11,7 @@ from app.apiauth import passwords, queries
 from app.apiauth.limits import limit
 from app.apiauth.models import CreatedToken, Login, NewToken, OpenedSession, Registration
 from app.apiauth.queries import PersonalToken, RegisteredUser
-from app.apiauth.sessions import begin
+from app.apiauth.sessions import keep
 from app.database import Transaction
 from app.errors import CONFLICT, NOT_FOUND, TOO_MANY_REQUESTS, UNAUTHENTICATED, Refusal
 from app.settings import Settings
@@ -55,8 +55,8 @@ async def log_in(request: Request[Any, Any, Any], visitor: Visitor, data: JSONBo
     salt = await visitor.run(lambda db: queries.password_salt(db, email=data.email))
     key = await passwords.stretch(data.password, salt)
     token = tokens.mint(Prefix.SESSION)
-    opened = await begin(request, visitor, token, lambda db: _open_session(db, settings, data.email, key, token))
-    response = Response(opened, status_code=200)
+    response = await visitor.answer(lambda db: _open_session(db, settings, data.email, key, token))
+    await keep(request, visitor, token)
     cookie = session_cookie(token, max_age=settings.session_absolute, production=settings.is_production)
     response.set_cookie(cookie)
     return response

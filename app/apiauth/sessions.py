@@ -3,9 +3,9 @@
 In Redis a session is a ticket (app/tickets.py). What becomes of one is committed by the database first.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from litestar import Request, Response, delete, get, post
@@ -23,29 +23,16 @@ from app.shared.pagination import Items, Page
 if TYPE_CHECKING:
     from app.tickets import Held, Tickets
 
-T = TypeVar("T")
-
 SESSIONS = "/api/sessions"
 
 
-async def begin(
-    request: Request[Any, Any, Any], caller: Caller, token: str, open_session: Callable[[Transaction], Awaitable[T]]
-) -> T:
-    """Open a session by the query of whoever lets it begin, and keep it where sessions live.
-
-    Its token works once this returns.
-    """
+async def keep(request: Request[Any, Any, Any], caller: Caller, token: str) -> None:
+    """Take a session that was just opened to Redis, if sessions live there; its token works once this returns."""
     tickets: Tickets | None = request.app.state.tickets
-    if tickets is None:
-        return await caller.run(open_session)
-    digest, half = tokens.digest(token), tickets.half
-
-    async def open_and_exchange(db: Transaction) -> tuple[T, str]:
-        return await open_session(db), await queries.exchange_session(db, digest=digest, half=half)
-
-    opened, ticket = await caller.run(open_and_exchange)
-    await tickets.keep(digest, ticket, request.app.state.settings.session_idle)
-    return opened
+    if tickets is not None:
+        digest, half = tokens.digest(token), tickets.half
+        ticket = await caller.run(lambda db: queries.exchange_session(db, digest=digest, half=half))
+        await tickets.keep(digest, ticket, request.app.state.settings.session_idle)
 
 
 class Elsewhere(NamedTuple):

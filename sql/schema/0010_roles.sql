@@ -16,7 +16,8 @@ begin
             ('brokerflow_guard', false),    -- owns credentials, the context key and the entrances
             ('brokerflow_vault', false),    -- owns the clients' contacts and their accessor
             ('brokerflow_auditor', false),  -- reads everything but contacts and credentials
-            ('brokerflow_app', true)        -- the HTTP service
+            ('brokerflow_app', true),       -- the HTTP service
+            ('brokerflow_login', true)      -- opens sessions after a login at a provider, and nothing else
     loop
         begin
             if not exists (select from pg_catalog.pg_roles where rolname = v_name) then
@@ -35,16 +36,22 @@ grant brokerflow_owner, brokerflow_guard, brokerflow_vault, brokerflow_auditor t
 -- With statement logging on, parameters would carry digests and contacts into the server's log. Only a superuser
 -- (or who was granted the right) may say so; the service refuses to start in production where nobody did.
 do $$
+declare
+    v_name text;
 begin
-    if exists (
-        select from pg_catalog.pg_roles where rolname = 'brokerflow_app' and 'log_parameter_max_length=0' = any (rolconfig)
-    ) then
-        return;
-    end if;
-    alter role brokerflow_app set log_parameter_max_length = 0;
-exception
-    when insufficient_privilege then
-        raise warning 'a superuser should run: alter role brokerflow_app set log_parameter_max_length = 0';
+    for v_name in
+        select r.rolname from pg_catalog.pg_roles as r
+        where r.rolname in ('brokerflow_app', 'brokerflow_login')
+            and 'log_parameter_max_length=0' <> all (coalesce(r.rolconfig, '{}'))
+        order by r.rolname
+    loop
+        begin
+            execute format('alter role %I set log_parameter_max_length = 0', v_name);
+        exception
+            when insufficient_privilege then
+                raise warning 'a superuser should run: alter role % set log_parameter_max_length = 0', v_name;
+        end;
+    end loop;
 end;
 $$;
 
@@ -52,6 +59,6 @@ $$;
 do $$
 begin
     execute format('revoke all on database %I from public', current_database());
-    execute format('grant connect on database %I to brokerflow_app, brokerflow_auditor', current_database());
+    execute format('grant connect on database %I to brokerflow_app, brokerflow_login, brokerflow_auditor', current_database());
 end;
 $$;

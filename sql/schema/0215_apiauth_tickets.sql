@@ -19,17 +19,14 @@ create type apiauth.ticket as (
 comment on type apiauth.ticket is 'What a ticket says: whose session it is, of which token, from when to when.';
 
 create table apiauth.ended_tickets (
-    digest bytea primary key,
-    expires_at timestamptz not null,
-    constraint ended_tickets_stored_as_digest check (octet_length(digest) = 32)
+    session_id uuid primary key,
+    expires_at timestamptz not null
 );
 
 -- Serves their removal.
 create index ended_tickets_expires_at_idx on apiauth.ended_tickets (expires_at);
 
 comment on table apiauth.ended_tickets is 'Tickets that were ended before their time, until they would have ended by themselves.';
-comment on constraint ended_tickets_stored_as_digest on apiauth.ended_tickets is
-    'Axiom A10: no credential at rest can be replayed. A ticket is known by the digest of its token''s digest.';
 
 -- Of two halves, like the key of JWTs and for its reasons: a dump alone seals nothing, nor does the service.
 create function apiauth.ticket_key(half bytea) returns bytea
@@ -76,7 +73,7 @@ language sql volatile
 set search_path = ''
 as $$
     select (is_live.ticket).expires_at > shared.clock()
-        and not exists (select from apiauth.ended_tickets as e where e.digest = (is_live.ticket).digest)
+        and not exists (select from apiauth.ended_tickets as e where e.session_id = (is_live.ticket).session_id)
         and exists (
             select
             from shared.users as u
@@ -130,6 +127,7 @@ comment on function apiauth.exchange_session(bytea, bytea) is
     'Axiom A10: no credential at rest can be replayed. Takes a session that was just opened out of its table, and returns the ticket that says the same.';
 
 -- A few rows that are past their time make room.
+-- The lock is that of apiauth.hold_credential: a ticket has no row to take.
 create function apiauth.end_tickets(user_id uuid, id uuid, tickets text[], half bytea) returns uuid[]
 language plpgsql volatile
 set search_path = ''
@@ -137,16 +135,17 @@ as $$
 declare
     v_ended apiauth.ticket[];
 begin
+    perform pg_advisory_xact_lock(hashtextextended(end_tickets.user_id::text, 0));
     select coalesce(array_agg(t::apiauth.ticket), '{}') into v_ended
     from unnest(end_tickets.tickets) as l (sealed)
     cross join lateral apiauth.read_ticket(l.sealed, end_tickets.half) as t
     where t.user_id = end_tickets.user_id and t.session_id = coalesce(end_tickets.id, t.session_id) and apiauth.is_live(t);
     delete from apiauth.ended_tickets as e
-    where e.digest in (
-        select p.digest from apiauth.ended_tickets as p where p.expires_at < shared.clock() order by p.expires_at limit 10 for update skip locked
+    where e.session_id in (
+        select p.session_id from apiauth.ended_tickets as p where p.expires_at < shared.clock() order by p.expires_at limit 10 for update skip locked
     );
-    insert into apiauth.ended_tickets (digest, expires_at)
-    select t.digest, t.expires_at from unnest(v_ended) as t
+    insert into apiauth.ended_tickets (session_id, expires_at)
+    select t.session_id, t.expires_at from unnest(v_ended) as t
     on conflict on constraint ended_tickets_pkey do nothing;
     return array(select t.session_id from unnest(v_ended) as t);
 end;

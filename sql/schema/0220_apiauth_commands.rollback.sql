@@ -19,5 +19,8 @@ drop function apiauth.list_sessions(text[], timestamptz[], bytea);
 drop type apiauth.open_session;
 drop function apiauth.close_session(text[], bytea);
 drop function apiauth.open_session(text, bytea, bytea, interval, interval);
+drop function apiauth.begin_session(uuid, bytea, interval, interval, jsonb);
+drop function apiauth.hold_credential();
+drop function apiauth.hold_ticket(uuid, uuid);
 drop function apiauth.register(text, text, bytea, bytea);
 drop function apiauth.password_salt(text);

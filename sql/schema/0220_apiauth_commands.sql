@@ -41,6 +41,75 @@ $$;
 comment on function apiauth.register(text, text, bytea, bytea) is
     'Axiom A9: who asks is proved. Registration makes a user without membership or role; there is no argument to ask for one.';
 
+-- A ticket has no row to lock. It was live when it entered, which was after its transaction began.
+create function apiauth.hold_ticket(user_id uuid, session_id uuid) returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+    perform pg_advisory_xact_lock_shared(hashtextextended(hold_ticket.user_id::text, 0));
+    if exists (select from apiauth.ended_tickets as e where e.session_id = hold_ticket.session_id)
+        or exists (select from apiauth.logouts as l where l.user_id = hold_ticket.user_id and l.at > transaction_timestamp())
+    then
+        perform apiauth.refuse_credential();
+    end if;
+end;
+$$;
+
+comment on function apiauth.hold_ticket(uuid, uuid) is 'Keeps a ticket from being ended before this transaction ends. Granted to nobody.';
+
+-- Whoever ends all that a user has locks what he ends, and so does whoever begets from it: the one waits for the
+-- other and then sees what it did, so that nothing is born of a credential that was just revoked.
+create function apiauth.hold_credential() returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+begin
+    case v_actor.kind
+        when 'session' then
+            perform from apiauth.sessions as s where s.id = v_actor.credential_id and s.revoked_at is null for share;
+            if not found and not exists (select from apiauth.sessions as s where s.id = v_actor.credential_id) then
+                perform apiauth.hold_ticket(v_actor.user_id, v_actor.credential_id);
+                return;
+            end if;
+        else
+            perform from apiauth.personal_tokens as t where t.id = v_actor.credential_id and t.revoked_at is null for share;
+    end case;
+    if not found then
+        perform apiauth.refuse_credential();
+    end if;
+end;
+$$;
+
+comment on function apiauth.hold_credential() is 'Keeps the person''s credential that asks from being revoked before this transaction ends. Granted to nobody: commands that make another of it call it.';
+
+create function apiauth.begin_session(user_id uuid, digest bytea, idle interval, lifetime interval, detail jsonb default '{}')
+returns apiauth.sessions
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_session apiauth.sessions;
+    v_now timestamptz := shared.clock();    -- read once: the longest lifetime counts from created_at
+begin
+    insert into apiauth.sessions as s (user_id, digest, idle, created_at, expires_at)
+    values (
+        begin_session.user_id, sha256(begin_session.digest), begin_session.idle, v_now, v_now + begin_session.lifetime
+    )
+    returning s.* into v_session;
+    perform shared.write_audit(
+        'session.open', 'user/' || begin_session.user_id,
+        detail => jsonb_build_object('session_id', v_session.id) || begin_session.detail
+    );
+    return v_session;
+end;
+$$;
+
+comment on function apiauth.begin_session(uuid, bytea, interval, interval, jsonb) is
+    'Opens a session of whom its caller has proved, and tells the audit log. Granted to nobody: it asks for no proof.';
+
 create function apiauth.open_session(email text, key bytea, digest bytea, idle interval, lifetime interval)
 returns table (session_id uuid, expires_at timestamptz, user_id uuid, user_email text, full_name text, created_at timestamptz)
 language plpgsql volatile security definer
@@ -49,20 +118,17 @@ as $$
 declare
     v_user shared.users;
     v_session apiauth.sessions;
-    v_now timestamptz := shared.clock();    -- read once: the longest lifetime counts from created_at
 begin
     select u.* into v_user
     from shared.users as u
     join apiauth.passwords as p on p.user_id = u.id
     where lower(normalize(u.email, nfkc)) = lower(normalize(open_session.email, nfkc))
-        and p.key_digest = sha256(open_session.key);
+        and p.key_digest = sha256(open_session.key)
+    for key share of p;
     if not found then
         perform shared.refuse('credential_authenticates', 'the email or the password is wrong', 'invalid_authorization_specification');
     end if;
-    insert into apiauth.sessions as s (user_id, digest, idle, created_at, expires_at)
-    values (v_user.id, sha256(open_session.digest), open_session.idle, v_now, v_now + open_session.lifetime)
-    returning s.* into v_session;
-    perform shared.write_audit('session.open', 'user/' || v_user.id, detail => jsonb_build_object('session_id', v_session.id));
+    v_session := apiauth.begin_session(v_user.id, open_session.digest, open_session.idle, open_session.lifetime);
     return query select v_session.id, v_session.expires_at, v_user.id, v_user.email, v_user.full_name, v_user.created_at;
 end;
 $$;
@@ -129,9 +195,11 @@ as $$
 declare
     v_ended uuid[];
 begin
+    perform pg_advisory_xact_lock(hashtextextended(end_sessions.user_id::text, 0));
     insert into apiauth.logouts as l (user_id, ended_before)
     values (end_sessions.user_id, end_sessions.before)
-    on conflict on constraint logouts_pkey do update set ended_before = greatest(l.ended_before, excluded.ended_before);
+    on conflict on constraint logouts_pkey do update
+    set ended_before = greatest(l.ended_before, excluded.ended_before), at = shared.clock();
     with ended as (
         update apiauth.sessions as s set revoked_at = shared.clock()
         where s.user_id = end_sessions.user_id and s.created_at <= end_sessions.before
@@ -194,6 +262,7 @@ begin
     if not (array['tokens:write'] || create_personal_token.scopes) <@ coalesce(v_actor.scopes, array['tokens:write'] || create_personal_token.scopes) then
         perform shared.refuse('credential_scope', 'a token mints no scope that it lacks, and none without tokens:write', 'insufficient_privilege');
     end if;
+    perform apiauth.hold_credential();
     insert into apiauth.personal_tokens as t (user_id, name, digest, token_hint, scopes, created_at, expires_at)
     values (
         v_actor.user_id, create_personal_token.name, sha256(create_personal_token.digest), create_personal_token.token_hint,

@@ -70,6 +70,13 @@ as $$
     select 'esign_key', null, null, k.trusted_at, null, k.revoked_at,
         case when octet_length(k.digest) is distinct from 32 then 'it is not stored as a digest' end
     from apiauth.esign_keys as k
+    union all
+    select 'identity', i.id, i.user_id, i.linked_at, null, null,
+        case
+            when count(*) over (partition by i.issuer, i.subject) > 1 then 'it opens the accounts of two users'
+            when count(*) over (partition by i.user_id, i.issuer) > 1 then 'its user has another of the same provider'
+        end
+    from apiauth.identities as i
 $$;
 
 comment on function apiauth.describe_credentials() is

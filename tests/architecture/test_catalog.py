@@ -4,7 +4,10 @@ import re
 
 from tests.architecture.conftest import Ask
 
-ROLES = ("brokerflow_owner", "brokerflow_guard", "brokerflow_vault", "brokerflow_app", "brokerflow_auditor")
+ROLES = (
+    "brokerflow_owner", "brokerflow_guard", "brokerflow_vault", "brokerflow_app", "brokerflow_login",
+    "brokerflow_auditor",
+)  # fmt: skip
 VAULTED = (
     "agreement.contacts", "secretstore.read_grants", "secretstore.secret_versions", "secretstore.secrets",
 )  # fmt: skip
@@ -235,7 +238,7 @@ def test_what_nobody_may_write_is_granted_to_nobody(ask: Ask) -> None:
     assert {name for (name,) in readable} == {
         "apiauth.seal_keys", "apiauth.root_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
         "apiauth.organization_tokens", "apiauth.environment_keys", "apiauth.used_jwts", "apiauth.rate_buckets",
-        "apiauth.esign_keys", "secretstore.read_grants",
+        "apiauth.esign_keys", "apiauth.identities", "secretstore.read_grants",
         "agreement.contacts", "agreement.timeline_heads", "shared.outbox", "shared.audit_log", "shared.platform_admins",
     }  # fmt: skip
 
@@ -269,7 +272,7 @@ def test_our_roles_are_no_more_than_they_are_said_to_be(ask: Ask) -> None:
     )
     assert {name for name, *_ in rows} == set(ROLES)
     assert [name for name, _, is_mighty in rows if is_mighty] == []
-    assert [name for name, can_log_in, _ in rows if can_log_in] == ["brokerflow_app"]
+    assert {name for name, can_log_in, _ in rows if can_log_in} == {"brokerflow_app", "brokerflow_login"}
 
 
 def test_no_role_of_ours_is_a_member_of_another(ask: Ask) -> None:

@@ -40,8 +40,8 @@ def test_empty_is_unset(environment: pytest.MonkeyPatch) -> None:
 
 
 MASTER_KEY_SENTENCE = (
-    "BROKERFLOW_MASTER_KEY should be 32 bytes in base64, such as openssl rand -base64 32 makes; several are separated "
-    "by spaces, the one that seals first."
+    "BROKERFLOW_MASTER_KEY should be 32 bytes in base64, such as brokerflow master-key new prints, or "
+    "aws-kms:KEY:CIPHERTEXT; several are separated by spaces, the one that seals first."
 )
 
 

@@ -51,7 +51,7 @@ def build_world(server: Server, template: str, name: str) -> World:
     _create(server.admin, name, template)
     _copy_grants(server.admin, template, name)
     database = server.database(name)
-    empty = World(database.app_url, database.superuser_url, {})
+    empty = World(database.app_url, database.login_url, database.superuser_url, {})
     people = asyncio.run(_populate(empty))
     return empty._replace(people=people)
 
@@ -163,6 +163,7 @@ as_owner = _actor("as_owner")
 as_guard = _actor("as_guard")
 as_vault = _actor("as_vault")
 as_auditor = _actor("as_auditor")
+as_login = _actor("as_login")
 as_postgres = _actor("as_postgres")
 
 __all__ = ["Party", "Refused"]

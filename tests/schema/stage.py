@@ -18,7 +18,7 @@ Rows = list[tuple[Any, ...]]
 Test = TypeVar("Test", bound=Callable[..., Awaitable[None]])
 
 APP, OWNER, GUARD, VAULT = "brokerflow_app", "brokerflow_owner", "brokerflow_guard", "brokerflow_vault"
-AUDITOR = "brokerflow_auditor"
+AUDITOR, LOGIN = "brokerflow_auditor", "brokerflow_login"
 ESIGN = hashlib.sha256(b"the signing service's secret").digest()
 HALF = hashlib.sha256(b"the service's half of the key that signs JWTs").digest()
 # What PostgreSQL sees of a value: bytes of the right length, and the name of a master key.
@@ -56,6 +56,7 @@ class World(NamedTuple):
     """The people of a database, by name."""
 
     app_url: str
+    login_url: str
     superuser_url: str
     people: dict[str, Person]
 
@@ -139,7 +140,7 @@ class Stage:
                 return Actor(self, None)
             case "as_esign":
                 return Actor(self, ("enter_esign", ESIGN))
-            case "as_owner" | "as_guard" | "as_vault" | "as_auditor" | "as_postgres":
+            case "as_owner" | "as_guard" | "as_vault" | "as_auditor" | "as_login" | "as_postgres":
                 return Actor(self, None, {"as_postgres": "postgres"}.get(name, f"brokerflow_{name[3:]}"))
             case _ if name.startswith("as_") and name[3:] in self.people:
                 return Party(self, self.people[name[3:]])

@@ -47,3 +47,13 @@ where user_id = :referee;
 
 -- it acted after it had ended
 update apiauth.personal_tokens set revoked_at = now() - interval '1 hour' where id = :token;
+
+-- it opens the accounts of two users
+alter table apiauth.identities drop constraint identities_of_one_user;
+insert into apiauth.identities (user_id, issuer, subject)
+values (:referrer, 'https://id.example', 'x'), (:referee, 'https://id.example', 'x');
+
+-- its user has another of the same provider
+alter table apiauth.identities drop constraint identities_one_a_user_an_issuer;
+insert into apiauth.identities (user_id, issuer, subject)
+values (:referee, 'https://id.example', 'x'), (:referee, 'https://id.example', 'y');
