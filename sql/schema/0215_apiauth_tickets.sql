@@ -20,6 +20,7 @@ comment on type apiauth.ticket is 'What a ticket says: whose session it is, of w
 
 create table apiauth.ended_tickets (
     session_id uuid primary key,
+    ended_at timestamptz not null default shared.clock(),
     expires_at timestamptz not null
 );
 
@@ -100,7 +101,7 @@ end;
 $$;
 
 comment on function apiauth.enter_ticket(bytea, text, text[], text, bytea) is
-    'Axiom A9: who asks is proved to the database. Takes the SHA-256 of a session token and the ticket that was sealed to it; either alone enters nobody.';
+    'Axiom A10: expired or revoked never authenticates, from the next statement on. Takes the SHA-256 of a session token and the ticket that was sealed to it; either alone enters nobody.';
 
 -- So a session is opened in one way only, whoever opens it and wherever it is kept.
 create function apiauth.exchange_session(digest bytea, half bytea) returns text

@@ -202,8 +202,7 @@ begin
     set ended_before = greatest(l.ended_before, excluded.ended_before), at = shared.clock();
     with ended as (
         update apiauth.sessions as s set revoked_at = shared.clock()
-        where s.user_id = end_sessions.user_id and s.created_at <= end_sessions.before
-            and s.revoked_at is null and s.expires_at > shared.clock()
+        where s.user_id = end_sessions.user_id and s.created_at <= end_sessions.before and s.revoked_at is null
         returning s.id
     )
     select coalesce(array_agg(e.id), '{}') into v_ended from ended as e;

@@ -38,6 +38,9 @@ as $$
         end
     from apiauth.sessions as s
     union all
+    select 'ticket', t.session_id, null, null, t.expires_at, t.ended_at, null
+    from apiauth.ended_tickets as t
+    union all
     select 'personal_token', t.id, t.user_id, t.created_at, t.expires_at, t.revoked_at,
         case
             when octet_length(t.digest) is distinct from 32 then 'it is not stored as a digest'
