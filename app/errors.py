@@ -69,6 +69,9 @@ class Kind(NamedTuple):
 
 MALFORMED = Kind(400, "malformed", "The request could not be read.")
 UNAUTHENTICATED = Kind(401, "unauthenticated", "A valid credential is needed.")
+BRANCH_REQUIRED = Kind(
+    401, "branch_required", "A credential of a PREVIEW environment needs X-Branch to name a live branch of it."
+)
 FORBIDDEN = Kind(403, "forbidden", "The credential does not allow this.")
 INSUFFICIENT_SCOPE = Kind(403, "insufficient_scope", "The credential lacks a scope that this needs.")
 NOT_FOUND = Kind(404, "not_found", "There is no such thing, or it is not yours.")
@@ -89,6 +92,7 @@ DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database does not 
 SESSION_STORE_UNAVAILABLE = Kind(503, "session_store_unavailable", "The session store does not answer; try again.", 1)
 
 _BY_REFUSAL = {
+    ("branch_is_live", "28000"): BRANCH_REQUIRED,
     ("contact_reads_consumed_once", "23514"): CONTACT_READ_CONSUMED,
     ("credential_scope", "42501"): INSUFFICIENT_SCOPE,
     ("idempotency_keys_once_an_actor", "23514"): KEY_REUSED,

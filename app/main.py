@@ -19,7 +19,7 @@ from app.secretstore import routes as secretstore
 from app.secretstore.paths import keyed
 from app.secretstore.values import PURPOSE
 from app.settings import Settings
-from app.shared import catalog, health, identity, members, openapi, organizations, projects
+from app.shared import branches, catalog, health, identity, members, openapi, organizations, projects
 from app.shared.actor import provide_actor, provide_expected_version, provide_visitor
 from app.shared.axioms import AxiomTable
 from app.shared.denials import record_denial
@@ -37,6 +37,7 @@ HANDLERS: list[Any] = [
     *organizations.handlers,
     *members.handlers,
     *projects.handlers,
+    *branches.handlers,
     *apiauth.handlers,
     *organization_tokens.handlers,
     *environment_keys.handlers,

@@ -24,6 +24,7 @@ from app.errors import (
     invalid,
 )
 from app.secretstore import queries
+from app.secretstore.metrics import Commands
 from app.secretstore.paths import key_of
 from app.secretstore.queries import Secret, SecretVersion
 from app.secretstore.store import INTEGRITY, Change, Origin, SecretStore
@@ -121,7 +122,7 @@ def _recorder(action: str) -> Callable[[Scope, str], Callable[[Transaction], Awa
 
 
 def _takes(action: str, *scopes: str) -> dict[str, Any]:
-    return {**takes(PROGRAM, *scopes), "denial": _recorder(action)}
+    return {**takes(PROGRAM, *scopes), "action": action, "denial": _recorder(action)}
 
 
 def _environment_in(query: bytes) -> UUID | None:
@@ -329,6 +330,7 @@ handlers = [
     Router(
         path="/",
         dependencies={"store": Provide(provide_store, sync_to_thread=False)},
+        middleware=[Commands()],
         route_handlers=[
             put_secret,
             read_secret,

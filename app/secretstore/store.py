@@ -11,7 +11,7 @@ import msgspec
 
 from app.database import Credential, Database, Transaction
 from app.sealing import Keyring
-from app.secretstore import queries, values
+from app.secretstore import metrics, queries, values
 from app.secretstore.queries import Place, SealedVersion, Secret
 from app.secretstore.values import SecretAltered, SecretNotFound, Value
 
@@ -111,20 +111,23 @@ class SecretStore:
         The audit rows are committed before the sealed values leave PostgreSQL.
         """
         number = os.urandom(32)
-        refusals, sealed = await self._database.run_then(
-            self._credential,
-            lambda db: self._granted(db, number, keys, version),
-            lambda db, refusals: _taken(db, number, refusals),
-        )
+        with metrics.failures(metrics.POSTGRESQL, metrics.READ, len(keys)):
+            refusals, sealed = await self._database.run_then(
+                self._credential,
+                lambda db: self._granted(db, number, keys, version),
+                lambda db, refusals: _taken(db, number, refusals),
+            )
         opened = {row.key: self._opened(row) for row in sealed}
         altered = [key for key, value in opened.items() if value is None]
         for key in altered:
             await self.record_denial("secret.read", key, INTEGRITY)
         told = {key: refusal or "destroyed" for key, refusal in refusals.items() if key not in opened}
-        return Reading(
+        reading = Reading(
             {key: value for key, value in opened.items() if value is not None},
             {**told, **dict.fromkeys(altered, INTEGRITY)},
         )
+        _count(reading)
+        return reading
 
     async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
         """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
@@ -213,3 +216,10 @@ async def _taken(
 ) -> tuple[dict[str, str | None], list[SealedVersion]]:
     sealed = await queries.take_reads(db, number=number) if None in refusals.values() else []
     return refusals, sealed
+
+
+def _count(reading: Reading) -> None:
+    altered = sum(refusal == INTEGRITY for refusal in reading.refusals.values())
+    metrics.count(metrics.POSTGRESQL, metrics.READ, "done", len(reading.values))
+    metrics.count(metrics.POSTGRESQL, metrics.READ, "altered", altered)
+    metrics.count(metrics.POSTGRESQL, metrics.READ, "denied", len(reading.refusals) - altered)

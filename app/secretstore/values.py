@@ -5,6 +5,7 @@ from typing import TypeVar
 from uuid import UUID
 
 import msgspec
+from prometheus_client import Counter
 
 from app.errors import TOO_LARGE, Refusal, invalid
 from app.sealing import Envelope, Keyring, SealBroken
@@ -15,6 +16,8 @@ T = TypeVar("T")
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
 PURPOSE = "secrets"
+
+DECRYPT_FAILURES = Counter("brokerflow_secret_decrypt_failures", "Sealed values that did not open.")
 
 _NO_ENVIRONMENT = UUID(int=0)
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
@@ -92,6 +95,7 @@ def open_sealed(keyring: Keyring, sealed: SealedVersion) -> Value:
     try:
         raw = keyring.disclose(sealed.master_key_id, envelope, context_of(sealed))
     except SealBroken:
+        DECRYPT_FAILURES.inc()
         raise SecretAltered(f"secret {sealed.key}, version {sealed.version}, does not open") from None
     return Value(sealed.key, sealed.version, raw)
 

@@ -19,6 +19,7 @@ create type shared.actor as (
     user_id uuid,
     organization_id uuid,
     environment_id uuid,
+    branch_id uuid,             -- of a PREVIEW environment only
     role shared.member_role,    -- null without a user: then the scopes alone decide
     scopes text[],              -- null: all, as a session has
     is_platform_admin boolean

@@ -1,5 +1,7 @@
 drop trigger outbox_announce on shared.outbox;
 drop function shared.outbox_announce();
+drop trigger preview_branches_archived_once on shared.preview_branches;
+drop function shared.preview_branches_archived_once();
 drop trigger memberships_write_audit on shared.memberships;
 drop function shared.memberships_write_audit();
 drop trigger memberships_role_from_another on shared.memberships;

@@ -39,9 +39,9 @@ language sql volatile security definer
 set search_path = ''
 as $$
     insert into shared.audit_log (
-        credential_kind, credential_id, user_id, organization_id, environment_id, action, subject, outcome, reason, detail, request_id
+        credential_kind, credential_id, user_id, organization_id, environment_id, branch_id, action, subject, outcome, reason, detail, request_id
     )
-    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id,
+    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id, a.branch_id,
         write_audit.action, write_audit.subject, write_audit.outcome, write_audit.reason, write_audit.detail, write_audit.request_id
     from shared.current_actor() as a
 $$;
@@ -57,9 +57,9 @@ language sql volatile security definer
 set search_path = ''
 as $$
     insert into shared.audit_log (
-        credential_kind, credential_id, user_id, organization_id, environment_id, action, subject, outcome, reason, detail, request_id
+        credential_kind, credential_id, user_id, organization_id, environment_id, branch_id, action, subject, outcome, reason, detail, request_id
     )
-    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id,
+    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id, a.branch_id,
         write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail,
         write_audits.request_id
     from shared.current_actor() as a
@@ -162,6 +162,27 @@ after insert or update or delete on shared.memberships
 for each row execute function shared.memberships_write_audit();
 
 comment on trigger memberships_write_audit on shared.memberships is 'Axiom A9: who asks is proved. Each change of a role is in the audit log with the one who made it.';
+
+-- Compares the row with what it was, and with the clock.
+create function shared.preview_branches_archived_once() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if old.archived_at is not null then
+        perform shared.refuse('preview_branches_archived_once', 'an archived branch stays archived');
+    end if;
+    new.archived_at := shared.clock();
+    return new;
+end;
+$$;
+
+create trigger preview_branches_archived_once
+before update of archived_at on shared.preview_branches
+for each row execute function shared.preview_branches_archived_once();
+
+comment on trigger preview_branches_archived_once on shared.preview_branches is
+    'Axiom A3: no caller sets a recorded time. A branch is archived now, whatever time he names, and for good.';
 
 -- The payload may have any size; a notification of more than 8000 bytes would abort the business transaction.
 create function shared.outbox_announce() returns trigger

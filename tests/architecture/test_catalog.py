@@ -24,6 +24,8 @@ COMMENTS = "select objoid, description from pg_description where description lik
 QUESTIONS = {
     "credential_authenticates",  # an entrance: who is it?
     "actor_is_member",  # an entrance: of that organization?
+    "branch_is_live",  # an entrance: which branch of a PREVIEW environment?
+    "branch_of_preview",  # an entrance: has it branches at all?
     "actor_is_person",  # a policy, a command: is it a person, where a person is recorded?
     "credential_scope",  # a policy: does the token bear the scope?
     "member_role",  # a policy: may the role use it?
