@@ -44,6 +44,10 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
     await given.secret()
     await given.read_grant()
     await referrer.token("agreements:read")
+    await given.stage.as_guard(
+        "insert into apiauth.identities (user_id, issuer, subject) values (%s, 'https://id.example', 'x')",
+        referrer.user_id,
+    )
     await given.stage.as_guard("insert into apiauth.logouts values (%s, '-infinity')", referrer.user_id)
     await given.stage.as_guard(
         "insert into apiauth.ended_tickets (session_id, expires_at) values (gen_random_uuid(), clock_timestamp())"
