@@ -39,6 +39,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     axiom: str | None = None
     errors: Sequence[FieldError] = ()
+    error: str | None = None
 
 
 class Axiom(msgspec.Struct, frozen=True):
@@ -59,15 +60,24 @@ Axioms = Mapping[str, Axiom]
 
 
 class Kind(NamedTuple):
-    """A kind of problem: the status, the code that machines read, and the sentence that people read."""
+    """A kind of problem: the status, the code that machines read, and the sentence that people read.
+
+    A code of OAuth's is told a second time, as the `error` that its clients look for.
+    """
 
     status: int
     code: str
     detail: str
     retry_after: int | None = None
+    is_oauth: bool = False
 
 
 MALFORMED = Kind(400, "malformed", "The request could not be read.")
+AUTHORIZATION_PENDING = Kind(400, "authorization_pending", "Nobody has approved it yet: ask again.", is_oauth=True)
+SLOW_DOWN = Kind(400, "slow_down", "That was too soon: ask again, less often.", is_oauth=True)
+EXPIRED_TOKEN = Kind(400, "expired_token", "The code was not approved in time: begin anew.", is_oauth=True)
+ACCESS_DENIED = Kind(400, "access_denied", "Whom it was shown to denied it.", is_oauth=True)
+INVALID_GRANT = Kind(400, "invalid_grant", "The code is unknown, or was used.", is_oauth=True)
 UNAUTHENTICATED = Kind(401, "unauthenticated", "A valid credential is needed.")
 BRANCH_REQUIRED = Kind(
     401, "branch_required", "A credential of a PREVIEW environment needs X-Branch to name a live branch of it."
@@ -318,7 +328,7 @@ def _body_fields(handler: Any) -> Sequence[str]:
 
 def problem_response(refusal: Refusal, request_id: str, headers: Mapping[str, str] | None = None) -> Response[Problem]:
     """Encode a refusal as `application/problem+json`."""
-    status, code, _, retry_after = refusal.kind
+    status, code, _, retry_after, is_oauth = refusal.kind
     problem = Problem(
         type=f"urn:brokerflow:problem:{code}",
         title=HTTPStatus(status).phrase,
@@ -328,6 +338,7 @@ def problem_response(refusal: Refusal, request_id: str, headers: Mapping[str, st
         request_id=request_id,
         axiom=refusal.axiom,
         errors=refusal.errors,
+        error=code if is_oauth else None,
     )
     extra = {"Retry-After": str(retry_after)} if retry_after else {}
     return Response(

@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.agreement import routes as agreement
-from app.apiauth import environment_keys, jwts, organization_tokens, sessions
+from app.apiauth import device, environment_keys, jwts, organization_tokens, sessions
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
 from app.database import Database
@@ -44,6 +44,7 @@ HANDLERS: list[Any] = [
     *secretstore.handlers,
     *jwts.handlers,
     *sessions.handlers,
+    *device.handlers,
     *agreement.handlers,
     *vote.handlers,
 ]
@@ -94,6 +95,7 @@ def _state(settings: Settings, database: Database) -> State:
             "tickets": _tickets(settings),
             "secret_keys": Keyring(settings.master_keys, PURPOSE),
             "requests": Stamp(settings.master_key, "requests"),
+            "user_codes": Stamp(settings.master_key, "user codes"),
         }
     )
 

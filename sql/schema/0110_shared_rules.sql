@@ -51,25 +51,30 @@ comment on function shared.write_audit(text, text, text, text, jsonb, text) is '
 revoke execute on function shared.write_audit(text, text, text, text, jsonb, text) from public;
 grant execute on function shared.write_audit(text, text, text, text, jsonb, text) to brokerflow_guard, brokerflow_vault;
 
--- The same for many subjects at once, with one look at the actor. A subject that has a reason was denied.
-create function shared.write_audits(action text, subjects text[], reasons text[], details jsonb[], request_id text) returns void
-language sql volatile security definer
-set search_path = ''
+-- The same for many subjects at once, by an actor whom the vault has just proved. A subject that has a reason was denied.
+-- In plpgsql, which keeps its plan: before PostgreSQL 18 a function in SQL is planned at each call.
+create function shared.write_audits(
+    actor shared.actor, action text, subjects text[], reasons text[], details jsonb[], request_id text
+) returns void
+language plpgsql volatile security definer
+set search_path = '' set plan_cache_mode = force_generic_plan
 as $$
+begin
     insert into shared.audit_log (
         credential_kind, credential_id, user_id, organization_id, environment_id, branch_id, action, subject, outcome, reason, detail, request_id
     )
-    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id, a.branch_id,
-        write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail,
-        write_audits.request_id
-    from shared.current_actor() as a
-    cross join unnest(write_audits.subjects, write_audits.reasons, write_audits.details) as w (subject, reason, detail)
+    select (write_audits.actor).kind, (write_audits.actor).credential_id, (write_audits.actor).user_id,
+        (write_audits.actor).organization_id, (write_audits.actor).environment_id, (write_audits.actor).branch_id,
+        write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail, write_audits.request_id
+    from unnest(write_audits.subjects, write_audits.reasons, write_audits.details) as w (subject, reason, detail);
+end;
 $$;
 
-comment on function shared.write_audits(text, text[], text[], jsonb[], text) is 'Crosses into the audit log: one row a subject, with the proved actor. Granted to the vault, for reads of many secrets.';
+comment on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) is
+    'Crosses into the audit log: one row a subject. Granted to the vault alone, which names the actor that it proved, for reads of many secrets.';
 
-revoke execute on function shared.write_audits(text, text[], text[], jsonb[], text) from public;
-grant execute on function shared.write_audits(text, text[], text[], jsonb[], text) to brokerflow_vault;
+revoke execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) from public;
+grant execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) to brokerflow_vault;
 
 -- A foreign key cannot require a child, and the founder could not insert himself: the policy asks for an admin.
 create function shared.organizations_founder_is_owner() returns trigger
