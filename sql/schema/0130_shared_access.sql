@@ -104,7 +104,7 @@ using (actor_id = (select shared.current_actor_id()));
 create policy insert_actor on shared.idempotency_keys for insert to brokerflow_app
 with check (
     actor_id = (select shared.current_actor_id())
-    and user_id is not distinct from (select shared.current_user_id())
+    and user_id is not distinct from (select coalesce(a.impersonator_id, a.user_id) from shared.current_actor() as a)
 );
 grant select, insert (user_id, environment_id, organization_id, key, route, request_digest, status, response) on shared.idempotency_keys to brokerflow_app;
 
