@@ -101,8 +101,7 @@ async def test_a_new_token_each_way_and_the_old_one_ends(
         await acted.enter()
     himself = Actor(stage, ("enter_session", again))
     assert (await himself(WHO))[0][:3] == (as_judge.user_id, None, True)
-    [[session, is_current]] = await himself("select s.id, s.is_current from apiauth.list_sessions() as s")
-    assert is_current
+    [[session]] = await himself("select s.id from apiauth.list_sessions() as s where s.is_current")
     assert session != own
     async with refused("not_found", "P0002"):
         await himself(STOP, fresh())
@@ -248,7 +247,7 @@ async def test_the_users_sessions_are_not_his(stage: Stage, given: Given, refuse
     """revoke_sessions refuses; his own he may close, and is nobody then."""
     acting = await given.impersonator()
     assert await acting("select * from apiauth.list_sessions()") == []
-    assert len(await as_referee("select * from apiauth.list_sessions()")) == 1
+    assert await as_referee("select * from apiauth.list_sessions()") != []
     async with refused("revoke_sessions", "42501"):
         await acting("select apiauth.revoke_sessions()")
     assert await acting.value("select apiauth.close_session()")
