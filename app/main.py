@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.agreement import routes as agreement
-from app.apiauth import device, environment_keys, jwts, organization_tokens, sessions
+from app.apiauth import device, environment_keys, impersonations, jwts, organization_tokens, sessions
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
 from app.database import Database
@@ -44,6 +44,7 @@ HANDLERS: list[Any] = [
     *secretstore.handlers,
     *jwts.handlers,
     *sessions.handlers,
+    *impersonations.handlers,
     *device.handlers,
     *agreement.handlers,
     *vote.handlers,

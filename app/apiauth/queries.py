@@ -55,6 +55,22 @@ class Environment(Struct, frozen=True):
     created_at: datetime
 
 
+class StartedImpersonation(Struct, frozen=True):
+    """A row of start_impersonation."""
+
+    id: UUID
+    started_at: datetime
+    ends_at: datetime
+    ticket: str | None
+
+
+class StoppedImpersonation(Struct, frozen=True):
+    """A row of stop_impersonation."""
+
+    expires_at: datetime
+    ticket: str | None
+
+
 class MintedJwt(Struct, frozen=True):
     """A row of mint_jwt."""
 
@@ -238,6 +254,34 @@ async def issue_environment_keys(
 async def trust_esign_keys(db: Connection, *, digests: list[bytes]) -> None:
     """Introduce the service's webhook secrets: the first ever, or beside one that is trusted."""
     await execute(db, _QUERIES["trust_esign_keys"], {"digests": digests})
+
+
+async def start_impersonation(
+    db: Connection,
+    *,
+    user_id: UUID,
+    reason: str,
+    lifetime: timedelta,
+    digest: bytes,
+    ticket: str | None = None,
+    half: bytes | None = None,
+) -> StartedImpersonation:
+    """Act as a user from now on, as the platform admin whose session asks, under a new token."""
+    return await one(
+        db,
+        _QUERIES["start_impersonation"],
+        StartedImpersonation,
+        {"user_id": user_id, "reason": reason, "lifetime": lifetime, "digest": digest, "ticket": ticket, "half": half},
+    )
+
+
+async def stop_impersonation(
+    db: Connection, *, digest: bytes, ticket: str | None = None, half: bytes | None = None
+) -> StoppedImpersonation:
+    """Be oneself again, under a new token."""
+    return await one(
+        db, _QUERIES["stop_impersonation"], StoppedImpersonation, {"digest": digest, "ticket": ticket, "half": half}
+    )
 
 
 async def mint_jwt(

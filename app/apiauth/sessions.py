@@ -52,6 +52,11 @@ class Elsewhere(NamedTuple):
         return [held.seen_at for held in self.sessions]
 
     @property
+    def ticket(self) -> str | None:
+        """The one ticket, where it is of one session."""
+        return next(iter(self.tickets), None)
+
+    @property
     def half(self) -> bytes | None:
         """The service's half of the key that seals tickets."""
         return self.store.half if self.store else None
@@ -70,7 +75,7 @@ async def _all_of(request: Request[Any, Any, Any], actor: Caller) -> Elsewhere:
     return Elsewhere(store, await store.of_owner(actor.credential))
 
 
-def _own(request: Request[Any, Any, Any], actor: Caller) -> Elsewhere:
+def own(request: Request[Any, Any, Any], actor: Caller) -> Elsewhere:
     """Take the session that asks as it was found in Redis."""
     store: Tickets | None = request.app.state.tickets
     if store is None or actor.credential is None:
@@ -78,12 +83,19 @@ def _own(request: Request[Any, Any, Any], actor: Caller) -> Elsewhere:
     return Elsewhere(store, [store.own(actor.credential)])
 
 
+async def replace(request: Request[Any, Any, Any], old: Elsewhere, token: str, ticket: str | None) -> None:
+    """Keep the session that came in the place of another, if sessions live in Redis; its token works now."""
+    if old.store and ticket is not None:
+        await old.store.keep(tokens.digest(token), ticket, request.app.state.settings.session_idle)
+        await old.forget()
+
+
 @post("/auth/logout", tags=["auth"], summary="Log out", status_code=204, opt=takes(SESSION))
 async def log_out(request: Request[Any, Any, Any], actor: Actor) -> Response[None]:
     """End the session that asks, from the next statement on, and take its cookie back."""
-    own = _own(request, actor)
-    response = await actor.effect(lambda db: queries.close_session(db, tickets=own.tickets, half=own.half))
-    await own.forget()
+    held = own(request, actor)
+    response = await actor.effect(lambda db: queries.close_session(db, tickets=held.tickets, half=held.half))
+    await held.forget()
     return _without_cookie(request, response)
 
 

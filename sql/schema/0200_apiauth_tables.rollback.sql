@@ -6,5 +6,6 @@ drop table apiauth.organization_tokens;
 drop table apiauth.personal_tokens;
 drop table apiauth.logouts;
 drop table apiauth.sessions;
+drop table apiauth.impersonations;
 drop table apiauth.root_keys;
 drop table apiauth.passwords;

@@ -13,10 +13,11 @@ create type apiauth.ticket as (
     user_id uuid,
     digest bytea,               -- of the digest of the token, as in apiauth.sessions
     created_at timestamptz,
-    expires_at timestamptz
+    expires_at timestamptz,
+    impersonation_id uuid
 );
 
-comment on type apiauth.ticket is 'What a ticket says: whose session it is, of which token, from when to when.';
+comment on type apiauth.ticket is 'What a ticket says: whose session it is, of which token, from when to when, and as whom it acts.';
 
 create table apiauth.ended_tickets (
     session_id uuid primary key,
@@ -96,7 +97,9 @@ begin
     if (v_ticket.digest = sha256(enter_ticket.digest) and apiauth.is_live(v_ticket)) is not true then
         perform apiauth.refuse_credential();
     end if;
-    perform apiauth.admit('session', v_ticket.session_id, v_ticket.user_id, null, enter_ticket.organization, enter_ticket.needed);
+    perform apiauth.admit_session(
+        v_ticket.session_id, v_ticket.user_id, v_ticket.impersonation_id, enter_ticket.organization, enter_ticket.needed
+    );
 end;
 $$;
 
@@ -118,7 +121,7 @@ begin
         perform apiauth.refuse_credential();
     end if;
     return apiauth.seal_ticket(
-        (v_session.id, v_session.user_id, v_session.digest, v_session.created_at, v_session.expires_at)::apiauth.ticket,
+        (v_session.id, v_session.user_id, v_session.digest, v_session.created_at, v_session.expires_at, v_session.impersonation_id)::apiauth.ticket,
         exchange_session.half
     );
 end;

@@ -151,7 +151,11 @@ begin
     update apiauth.sessions as s set revoked_at = shared.clock()
     where s.id = v_actor.credential_id and s.revoked_at is null;
     v_is_closed := found
-        or cardinality(apiauth.end_tickets(v_actor.user_id, v_actor.credential_id, close_session.tickets, close_session.half)) > 0;
+        or cardinality(apiauth.end_tickets(
+            coalesce(v_actor.impersonator_id, v_actor.user_id), v_actor.credential_id, close_session.tickets, close_session.half
+        )) > 0;
+    update apiauth.impersonations as i set stopped_at = shared.clock()
+    where i.admin_id = v_actor.impersonator_id and i.user_id = v_actor.user_id and i.stopped_at is null;
     if v_is_closed then
         perform shared.write_audit('session.close', 'user/' || v_actor.user_id, detail => jsonb_build_object('session_id', v_actor.credential_id));
     end if;
@@ -175,13 +179,14 @@ as $$
     select s.id, s.created_at, s.last_seen_at, s.expires_at, s.id = a.credential_id
     from shared.current_actor() as a
     join apiauth.sessions as s on s.user_id = a.user_id
-    where a.kind = 'session' and s.revoked_at is null and s.expires_at > shared.clock() and s.last_seen_at + s.idle > shared.clock()
+    where a.kind = 'session' and a.impersonator_id is null
+        and s.revoked_at is null and s.expires_at > shared.clock() and s.last_seen_at + s.idle > shared.clock()
     union all
     select t.session_id, t.created_at, l.seen_at, t.expires_at, t.session_id = a.credential_id
     from shared.current_actor() as a
     cross join unnest(list_sessions.tickets, list_sessions.seen_at) as l (sealed, seen_at)
     cross join lateral apiauth.read_ticket(l.sealed, list_sessions.half) as t
-    where a.kind = 'session' and t.user_id = a.user_id and apiauth.is_live(t)
+    where a.kind = 'session' and a.impersonator_id is null and t.user_id = a.user_id and apiauth.is_live(t)
 $$;
 
 comment on function apiauth.list_sessions(text[], timestamptz[], bytea) is
@@ -223,6 +228,9 @@ declare
 begin
     if v_actor.kind is distinct from 'session' then
         return 0;
+    end if;
+    if v_actor.impersonator_id is not null then
+        perform shared.refuse('revoke_sessions', 'who acts as another does not log him out', 'insufficient_privilege');
     end if;
     v_revoked := apiauth.end_tickets(v_actor.user_id, revoke_sessions.id, revoke_sessions.tickets, revoke_sessions.half);
     if revoke_sessions.id is null then

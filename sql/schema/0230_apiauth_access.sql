@@ -7,6 +7,7 @@ alter table apiauth.passwords enable row level security;
 alter table apiauth.root_keys enable row level security;
 alter table apiauth.sessions enable row level security;
 alter table apiauth.logouts enable row level security;
+alter table apiauth.impersonations enable row level security;
 alter table apiauth.personal_tokens enable row level security;
 alter table apiauth.organization_tokens enable row level security;
 alter table apiauth.environment_keys enable row level security;

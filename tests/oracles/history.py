@@ -148,6 +148,13 @@ class History:
             referrer.user_id, secrets.token_bytes(40),
         )  # fmt: skip
         self.scene["device_token"] = await self._device()
+        impersonator = await self.given.impersonator()
+        agreement = await self.given.agreement("effective")
+        await impersonator(
+            "insert into agreement.timeline_events (agreement_id, type) values (%s, 'CLIENT_CONTACTED')", agreement
+        )
+        await impersonator("select shared.record_denial('PUT /x', '/x', 'credential_scope', null)")
+        await impersonator("select apiauth.stop_impersonation(%s)", secrets.token_bytes(32))
         # The judge joins a party when all is judged.
         north = referrer.organization_id
         await referrer("select shared.add_member(%s, 'judge@example.org', 'agent')", north)

@@ -49,6 +49,7 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
         referrer.user_id,
     )
     await given.device("waiting")
+    await given.impersonator()
     await given.stage.as_guard("insert into apiauth.logouts values (%s, '-infinity')", referrer.user_id)
     await given.stage.as_guard(
         "insert into apiauth.ended_tickets (session_id, expires_at) values (gen_random_uuid(), clock_timestamp())"
