@@ -13,8 +13,8 @@ from litestar.params import FromPath
 
 from app.apiauth import queries
 from app.apiauth.queries import Session
-from app.database import Transaction
 from app.errors import NOT_FOUND, Refusal
+from app.queries import Connection
 from app.shared import tokens
 from app.shared.actor import Actor, Caller
 from app.shared.credentials import SESSION, session_cookie, takes
@@ -116,7 +116,7 @@ async def end_session(request: Request[Any, Any, Any], actor: Actor, session_id:
     """End one of the caller's sessions, from the next statement on."""
     held = await _all_of(request, actor)
 
-    async def end(db: Transaction) -> None:
+    async def end(db: Connection) -> None:
         if not await queries.revoke_sessions(db, id=session_id, tickets=held.tickets, half=held.half):
             raise Refusal(NOT_FOUND)
 
