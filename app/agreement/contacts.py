@@ -1,5 +1,6 @@
 """Clients' contacts: sealed here, kept by the vault, read once per grant."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 from uuid import UUID
 
@@ -9,8 +10,7 @@ from litestar.params import FromPath, JSONBody
 
 from app.agreement import queries
 from app.agreement.queries import ContactRead, SealedContact
-from app.database import Transaction
-from app.errors import CONFLICT, CONTACT_READ_CONSUMED, NOT_FOUND, Refusal
+from app.errors import CONFLICT, CONTACT_READ_CONSUMED
 from app.sealing import Envelope, Sealer
 from app.shared.actor import Actor
 from app.shared.credentials import PERSON, takes
@@ -95,7 +95,7 @@ async def read_contact(
         lambda db: queries.grant_contact_read(db, agreement_id=agreement_id, purpose=data.purpose)
     )
     read_id = msgspec.json.decode(cast("bytes", granted.content), type=_Granted).id
-    contact = opened(request, await actor.run(lambda db: consumed(db, read_id)))
+    contact = opened(request, await actor.run(lambda db: queries.consume_contact_read(db, id=read_id)))
     return Response(DisclosedContact(read_id, contact.name, contact.email, contact.phone), status_code=201)
 
 
@@ -116,28 +116,27 @@ async def list_contact_reads(actor: Actor, agreement_id: FromPath[UUID], page: P
 
 def sealed(request: Request[Any, Any, Any], referral_id: UUID, contact: Contact) -> Envelope:
     """Seal a contact to its referral."""
-    return _sealer(request).enclose(msgspec.json.encode(contact), _context(referral_id))
+    return _sealer(request).enclose(msgspec.json.encode(contact), context_of(referral_id))
 
 
 def opened(request: Request[Any, Any, Any], contact: SealedContact) -> Contact:
     """Open a contact that the vault handed out; raises SealBroken."""
     envelope = Envelope(contact.wrapped_key, contact.ciphertext)
-    return msgspec.json.decode(_sealer(request).disclose(envelope, _context(contact.referral_id)), type=Contact)
+    return msgspec.json.decode(_sealer(request).disclose(envelope, context_of(contact.referral_id)), type=Contact)
 
 
-async def consumed(db: Transaction, read_id: UUID) -> SealedContact:
-    """Use a grant; raises Refusal (404) where there is no contact, and the grant stays unused."""
-    if (contact := await queries.consume_contact_read(db, id=read_id)) is None:
-        raise Refusal(NOT_FOUND, "The referral has no contact: none was given, or it was shredded.")
-    return contact
-
-
-def _sealer(request: Request[Any, Any, Any]) -> Sealer:
-    current, *older = request.app.state.settings.master_keys
+def sealer_of(master_keys: Sequence[bytes]) -> Sealer:
+    """Return what seals contacts and opens them."""
+    current, *older = master_keys
     return Sealer(current, "contacts", older)
 
 
-def _context(referral_id: UUID) -> bytes:
+def _sealer(request: Request[Any, Any, Any]) -> Sealer:
+    return sealer_of(request.app.state.settings.master_keys)
+
+
+def context_of(referral_id: UUID) -> bytes:
+    """Write down what a contact is sealed to."""
     return b"contact\0" + referral_id.bytes
 
 

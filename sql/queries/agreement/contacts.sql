@@ -12,9 +12,9 @@ select agreement.shred_contact(:referral_id);
 select r.id, r.agreement_id, r.user_id, r.organization_id, r.purpose, r.granted_at, r.consumed_at
 from agreement.grant_contact_read(:agreement_id, :purpose) as r;
 
--- name: consume_contact_read(id)^
+-- name: consume_contact_read(id)<!
 -- Use a grant that was committed before, and get the sealed contact.
--- There is none where it was shredded or never known.
+-- Refused where it was shredded or never known; the grant stays unused then.
 -- record: SealedContact
 select c.referral_id as "referral_id!", c.ciphertext as "ciphertext!", c.wrapped_key as "wrapped_key!"
 from agreement.consume_contact_read(:id) as c;
@@ -33,3 +33,13 @@ cross join lateral (
     limit :limit
 ) as r
 order by r.id desc;
+
+-- name: list_wrapped_contacts(after, limit)
+-- Keys of contacts as they are wrapped; for the operator, as the vault.
+-- record: WrappedContact
+select w.referral_id as "referral_id!", w.wrapped_key as "wrapped_key!"
+from agreement.list_wrapped_contacts(:after, :limit) as w;
+
+-- name: rewrap_contacts(referral_ids, wrapped_keys, rewrapped_keys)$
+-- Put keys that are wrapped anew in place of those read; for the operator, as the vault.
+select agreement.rewrap_contacts(:referral_ids, :wrapped_keys, :rewrapped_keys) as "count!";
