@@ -17,11 +17,14 @@ from app.errors import answer_refusal
 from app.sealing import Keyring, Sealer, Stamp, derive
 from app.secretstore import routes as secretstore
 from app.secretstore.paths import keyed
+from app.secretstore.secrets import secrets_at
+from app.secretstore.store import Origin, SecretStore
 from app.secretstore.values import PURPOSE
 from app.settings import Settings
 from app.shared import catalog, health, identity, members, openapi, organizations, projects
 from app.shared.actor import provide_actor, provide_expected_version, provide_visitor
 from app.shared.axioms import AxiomTable
+from app.shared.credentials import of_token
 from app.shared.denials import record_denial
 from app.shared.pagination import provide_page
 from app.shared.requests import StrictRequest, check_request, observed
@@ -77,6 +80,7 @@ def create_app(settings: Settings, handlers: list[Any] | None = None) -> Litesta
 
 
 def _state(settings: Settings, database: Database) -> State:
+    secret_keys = Keyring(settings.master_keys, PURPOSE)
     return State(
         {
             "settings": settings,
@@ -87,10 +91,19 @@ def _state(settings: Settings, database: Database) -> State:
             "answers": Sealer(settings.master_key, "stored answers", settings.master_keys[1:]),
             "jwt_half": derive(settings.master_key, "JWTs"),
             "cursors": Stamp(settings.master_key, "cursors"),
-            "secret_keys": Keyring(settings.master_keys, PURPOSE),
+            "secret_keys": secret_keys,
+            "secrets": secrets_at(settings.secret_place, _own_store(settings, database, secret_keys)),
             "requests": Stamp(settings.master_key, "requests"),
         }
     )
+
+
+def _own_store(settings: Settings, database: Database, keyring: Keyring) -> SecretStore | None:
+    """Return what the service's own code may use of the secret store, if it has a token."""
+    if settings.secret_token is None:
+        return None
+    credential = of_token(settings.secret_token.get_secret_value())
+    return SecretStore(database, keyring, credential, Origin("service"))
 
 
 @asynccontextmanager

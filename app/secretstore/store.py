@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
@@ -94,7 +94,11 @@ class SecretStore:
         """Put a value, anything that msgspec encodes, as a new version; 0 expects that there is none."""
         raw = values.sealable(msgspec.Raw(msgspec.json.encode(value)))
         change = Change(expected_version=expected_version)
-        return await self._database.run(self._credential, lambda db: self.put(db, key, raw, change))
+        return await self.run(lambda db: self.put(db, key, raw, change))
+
+    async def run(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run a body in a transaction that has entered."""
+        return await self._database.run(self._credential, body)
 
     async def read_one(self, key: str, version: int | None = None) -> Value:
         """Read a secret as it is now or was in a version; raises SecretNotFound, SecretAltered."""
@@ -131,7 +135,7 @@ class SecretStore:
 
     async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
         """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
-        return await self._database.run(self._credential, lambda db: self._granted(db, number, keys, version))
+        return await self.run(lambda db: self._granted(db, number, keys, version))
 
     async def _granted(
         self, db: Transaction, number: bytes, keys: Sequence[str], version: int | None

@@ -102,9 +102,14 @@ def _bearer(authorization: str, organization: str | None, jwt_half: bytes) -> Cr
         raise Refusal(UNAUTHENTICATED)
     if token.count(".") == 2:
         return _jwt(token.strip(), organization, jwt_half)
-    if (prefix := tokens.prefix_of(token.strip())) is None:
+    return of_token(token.strip(), organization)
+
+
+def of_token(token: str, organization: str | None = None) -> Credential:
+    """Return the credential that a token is, unless it is a JWT; raises Refusal for a typo in it."""
+    if (prefix := tokens.prefix_of(token)) is None:
         raise Refusal(UNAUTHENTICATED)
-    return Credential(_kind_of(prefix), tokens.digest(token.strip()), organization)
+    return Credential(_kind_of(prefix), tokens.digest(token), organization)
 
 
 def _jwt(token: str, organization: str | None, half: bytes) -> Credential:

@@ -19,11 +19,12 @@ MODULES = {path.relative_to(ROOT).with_suffix(""): path for path in sorted(APP.r
 SQL_TEXT = {"app/database.py", "app/embedded.py", "app/migrations.py", "app/readiness.py", "app/shared/notices.py"}
 # The operator's two statements, which run as the owner.
 SQL_TEXT |= {"app/cli.py", "app/demo/service.py"}
-# The table of refusals; who retries, listens, records a denial or starts before the database does.
+# The table of refusals; who retries, listens, records a denial or starts before the database does; who is a provider
+# among others, and refuses as they do.
 CATCHES = {
     "app/errors.py", "app/database.py", "app/shared/notices.py", "app/shared/denials.py", "app/shared/axioms.py",
     "app/shared/health.py", "app/apiauth/esign_keys.py", "app/embedded.py", "app/cli.py", "app/commands/axioms.py",
-    "app/commands/oracles.py", "app/oracles.py", "app/demo/service.py",
+    "app/commands/oracles.py", "app/oracles.py", "app/demo/service.py", "app/secretstore/providers/postgresql.py",
 }  # fmt: skip
 STATEMENT = re.compile(
     r"\s*(select|with \w+ as|insert into|update [\w.]+|delete from|merge into|truncate|call|listen|notify|create|alter|"
