@@ -38,11 +38,12 @@ ENTRANCES: dict[Kind, str] = {
     "session": "select apiauth.enter_session($1, $2, $3)",
     "personal_token": "select apiauth.enter_token($1, $2, $3)",
     "organization_token": "select apiauth.enter_organization_token($1, $2, $3)",
-    "secret_key": "select apiauth.enter_secret_key($1, $2, $3)",
-    "public_key": "select apiauth.enter_public_key($1, $2, $3)",
-    "jwt": "select apiauth.enter_jwt($1, $2, $3, $4, $5, $6)",
+    "secret_key": "select apiauth.enter_secret_key($1, $2, $3, $4)",
+    "public_key": "select apiauth.enter_public_key($1, $2, $3, $4)",
+    "jwt": "select apiauth.enter_jwt($1, $2, $3, $4, $5, $6, $7)",
     "esign": "select apiauth.enter_esign($1)",
 }
+OF_ENVIRONMENTS: frozenset[Kind] = frozenset({"secret_key", "public_key", "jwt"})  # these act in a branch, if any
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,13 @@ class Credential:
     organization: str | None = None
     scopes: tuple[str, ...] = ()
     proof: tuple[str, bytes, bytes] | None = field(default=None, repr=False)
+    branch: str | None = None
+
+    @property
+    def arguments(self) -> tuple[object, ...]:
+        """What the entrance of its kind takes."""
+        branch = (self.branch,) if self.kind in OF_ENVIRONMENTS else ()
+        return (self.digest, self.organization, list(self.scopes), *branch, *(self.proof or ()))
 
 
 class Transaction:
@@ -223,8 +231,7 @@ async def _enter(connection: AsyncConnection[tuple[Any, ...]], credential: Crede
             await connection.execute(ENTRANCES["esign"].encode(), (credential.digest,))
         case _:
             entrance = ENTRANCES[credential.kind].encode()
-            arguments = (credential.digest, credential.organization, list(credential.scopes), *(credential.proof or ()))
-            await connection.execute(entrance, arguments)
+            await connection.execute(entrance, credential.arguments)
 
 
 async def _roll_back(connection: AsyncConnection[tuple[Any, ...]]) -> None:

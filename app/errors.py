@@ -39,6 +39,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     axiom: str | None = None
     errors: Sequence[FieldError] = ()
+    error: str | None = None
 
 
 class Axiom(msgspec.Struct, frozen=True):
@@ -59,16 +60,28 @@ Axioms = Mapping[str, Axiom]
 
 
 class Kind(NamedTuple):
-    """A kind of problem: the status, the code that machines read, and the sentence that people read."""
+    """A kind of problem: the status, the code that machines read, and the sentence that people read.
+
+    A code of OAuth's is told a second time, as the `error` that its clients look for.
+    """
 
     status: int
     code: str
     detail: str
     retry_after: int | None = None
+    is_oauth: bool = False
 
 
 MALFORMED = Kind(400, "malformed", "The request could not be read.")
+AUTHORIZATION_PENDING = Kind(400, "authorization_pending", "Nobody has approved it yet: ask again.", is_oauth=True)
+SLOW_DOWN = Kind(400, "slow_down", "That was too soon: ask again, less often.", is_oauth=True)
+EXPIRED_TOKEN = Kind(400, "expired_token", "The code was not approved in time: begin anew.", is_oauth=True)
+ACCESS_DENIED = Kind(400, "access_denied", "Whom it was shown to denied it.", is_oauth=True)
+INVALID_GRANT = Kind(400, "invalid_grant", "The code is unknown, or was used.", is_oauth=True)
 UNAUTHENTICATED = Kind(401, "unauthenticated", "A valid credential is needed.")
+BRANCH_REQUIRED = Kind(
+    401, "branch_required", "A credential of a PREVIEW environment needs X-Branch to name a live branch of it."
+)
 FORBIDDEN = Kind(403, "forbidden", "The credential does not allow this.")
 INSUFFICIENT_SCOPE = Kind(403, "insufficient_scope", "The credential lacks a scope that this needs.")
 NOT_FOUND = Kind(404, "not_found", "There is no such thing, or it is not yours.")
@@ -88,6 +101,7 @@ INTERNAL = Kind(500, "internal", "The service failed; the request_id finds the c
 DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database does not answer; try again.", 1)
 
 _BY_REFUSAL = {
+    ("branch_is_live", "28000"): BRANCH_REQUIRED,
     ("contact_reads_consumed_once", "23514"): CONTACT_READ_CONSUMED,
     ("credential_scope", "42501"): INSUFFICIENT_SCOPE,
     ("idempotency_keys_once_an_actor", "23514"): KEY_REUSED,
@@ -313,7 +327,7 @@ def _body_fields(handler: Any) -> Sequence[str]:
 
 def problem_response(refusal: Refusal, request_id: str, headers: Mapping[str, str] | None = None) -> Response[Problem]:
     """Encode a refusal as `application/problem+json`."""
-    status, code, _, retry_after = refusal.kind
+    status, code, _, retry_after, is_oauth = refusal.kind
     problem = Problem(
         type=f"urn:brokerflow:problem:{code}",
         title=HTTPStatus(status).phrase,
@@ -323,6 +337,7 @@ def problem_response(refusal: Refusal, request_id: str, headers: Mapping[str, st
         request_id=request_id,
         axiom=refusal.axiom,
         errors=refusal.errors,
+        error=code if is_oauth else None,
     )
     extra = {"Retry-After": str(retry_after)} if retry_after else {}
     return Response(

@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.agreement import routes as agreement
-from app.apiauth import environment_keys, jwts, organization_tokens, sessions
+from app.apiauth import device, environment_keys, jwts, organization_tokens, sessions
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
 from app.database import Database
@@ -21,7 +21,7 @@ from app.secretstore.secrets import secrets_at
 from app.secretstore.store import Origin, SecretStore
 from app.secretstore.values import PURPOSE
 from app.settings import Settings
-from app.shared import catalog, health, identity, members, openapi, organizations, projects
+from app.shared import branches, catalog, health, identity, members, openapi, organizations, projects
 from app.shared.actor import provide_actor, provide_expected_version, provide_visitor
 from app.shared.axioms import AxiomTable
 from app.shared.credentials import of_token
@@ -37,12 +37,14 @@ HANDLERS: list[Any] = [
     *organizations.handlers,
     *members.handlers,
     *projects.handlers,
+    *branches.handlers,
     *apiauth.handlers,
     *organization_tokens.handlers,
     *environment_keys.handlers,
     *secretstore.handlers,
     *jwts.handlers,
     *sessions.handlers,
+    *device.handlers,
     *agreement.handlers,
     *vote.handlers,
 ]
@@ -94,6 +96,7 @@ def _state(settings: Settings, database: Database) -> State:
             "secret_keys": secret_keys,
             "secrets": secrets_at(settings.secret_place, _own_store(settings, database, secret_keys)),
             "requests": Stamp(settings.master_key, "requests"),
+            "user_codes": Stamp(settings.master_key, "user codes"),
         }
     )
 

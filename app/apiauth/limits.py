@@ -1,4 +1,4 @@
-"""Limits attempts to log in and register, by the address they come from; counted in PostgreSQL, for all processes."""
+"""Limits attempts to register, log in and enter codes, by address and account; counted in PostgreSQL for all."""
 
 from datetime import timedelta
 from functools import partial
@@ -9,7 +9,6 @@ from litestar import Request
 
 from app.apiauth import queries
 from app.apiauth.queries import Attempt
-from app.database import Transaction
 from app.errors import TOO_MANY_REQUESTS, Refusal
 from app.shared.actor import Caller
 
@@ -18,7 +17,7 @@ PERIOD = timedelta(minutes=1)
 ACCOUNT_SHARE = 6
 
 
-async def limit(request: Request[Any, Any, Any], visitor: Caller, act: str, account: str | None = None) -> None:
+async def limit(request: Request[Any, Any, Any], caller: Caller, act: str, account: str | None = None) -> None:
     """Take one attempt of the caller's address, and of his for that account; raises Refusal (429) where none is left.
 
     It commits at once, so that an attempt counts whatever becomes of it. The answer tells how many are left.
@@ -29,19 +28,27 @@ async def limit(request: Request[Any, Any, Any], visitor: Caller, act: str, acco
     if account is not None:
         buckets[f"{act} {address} {account.casefold()}"] = max(1, capacity // ACCOUNT_SHARE)
     for bucket, size in buckets.items():
-        attempt = await visitor.run(partial(_take, bucket=bucket, size=size))
-        request.scope["state"]["headers"] = {
-            "RateLimit-Limit": str(size),
-            "RateLimit-Remaining": str(attempt.remaining),
-            "RateLimit-Reset": str(attempt.full_after),
-        }
-        if not attempt.is_taken:
-            kind = TOO_MANY_REQUESTS._replace(retry_after=max(1, attempt.retry_after))
-            raise Refusal(kind, "Too many attempts from this address; try again later.")
+        take = partial(queries.take_attempt, bucket=bucket, capacity=size, period=PERIOD)
+        _tell(request, size, await caller.run(take), "address")
 
 
-async def _take(db: Transaction, bucket: str, size: int) -> Attempt:
-    return await queries.take_attempt(db, bucket=bucket, capacity=size, period=PERIOD)
+async def limit_person(request: Request[Any, Any, Any], actor: Caller, act: str) -> None:
+    """Take one attempt of the caller's address and one of his own, wherever he is; raises Refusal (429)."""
+    await limit(request, actor, act)
+    size = max(1, request.app.state.settings.login_limit // ACCOUNT_SHARE)
+    take = partial(queries.take_own_attempt, act=act, capacity=size, period=PERIOD)
+    _tell(request, size, await actor.run(take), "account")
+
+
+def _tell(request: Request[Any, Any, Any], size: int, attempt: Attempt, whose: str) -> None:
+    request.scope["state"]["headers"] = {
+        "RateLimit-Limit": str(size),
+        "RateLimit-Remaining": str(attempt.remaining),
+        "RateLimit-Reset": str(attempt.full_after),
+    }
+    if not attempt.is_taken:
+        kind = TOO_MANY_REQUESTS._replace(retry_after=max(1, attempt.retry_after))
+        raise Refusal(kind, f"Too many attempts from this {whose}; try again later.")
 
 
 def _network(host: str) -> str:

@@ -8,10 +8,40 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from app.queries import Connection, execute, load, many, one, value
+from app.queries import Connection, execute, load, many, maybe_one, one, value
 
 _QUERIES = load("apiauth")
 EnvironmentType = Literal["DEVELOPMENT", "STAGING", "PREVIEW", "PRODUCTION"]
+
+
+class RequestedDevice(Struct, frozen=True):
+    """A row of request_device."""
+
+    expires_in: int
+    interval: int
+
+
+class DeviceRequest(Struct, frozen=True):
+    """A row of find_device."""
+
+    name: str
+    address: str | None
+    scopes: list[str]
+    token_days: int
+    created_at: datetime
+    expires_at: datetime
+
+
+class RedeemedDevice(Struct, frozen=True):
+    """A row of redeem_device."""
+
+    outcome: str
+    interval: int | None
+    token_id: UUID | None
+    name: str | None
+    scopes: list[str] | None
+    expires_at: datetime | None
+    expires_in: int | None
 
 
 class Environment(Struct, frozen=True):
@@ -67,7 +97,7 @@ class PersonalToken(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """A row of take_attempt."""
+    """A row of take_attempt and 1 more."""
 
     is_taken: bool
     remaining: int
@@ -94,6 +124,55 @@ class Session(Struct, frozen=True):
     last_seen_at: datetime
     expires_at: datetime
     is_current: bool
+
+
+async def request_device(
+    db: Connection,
+    *,
+    device_digest: bytes,
+    user_digest: bytes,
+    name: str,
+    address: str | None = None,
+    scopes: list[str],
+    lifetime: timedelta,
+) -> RequestedDevice:
+    """Let a machine ask for a token of whoever will approve it."""
+    return await one(
+        db,
+        _QUERIES["request_device"],
+        RequestedDevice,
+        {
+            "device_digest": device_digest,
+            "user_digest": user_digest,
+            "name": name,
+            "address": address,
+            "scopes": scopes,
+            "lifetime": lifetime,
+        },
+    )
+
+
+async def find_device(db: Connection, *, user_digest: bytes) -> DeviceRequest | None:
+    """Return the machine that shows this code and waits."""
+    return await maybe_one(db, _QUERIES["find_device"], DeviceRequest, {"user_digest": user_digest})
+
+
+async def decide_device(db: Connection, *, user_digest: bytes, is_approved: bool) -> bool:
+    """Let the machine that shows this code act for the caller, or not; false where none waits."""
+    result: bool = await value(db, _QUERIES["decide_device"], {"user_digest": user_digest, "is_approved": is_approved})
+    return result
+
+
+async def redeem_device(
+    db: Connection, *, device_digest: bytes, token_digest: bytes, token_hint: str
+) -> RedeemedDevice:
+    """Make the token of an approved code, once; otherwise tell what the machine is to do."""
+    return await one(
+        db,
+        _QUERIES["redeem_device"],
+        RedeemedDevice,
+        {"device_digest": device_digest, "token_digest": token_digest, "token_hint": token_hint},
+    )
 
 
 async def create_environment(
@@ -255,9 +334,20 @@ async def revoke_personal_token(db: Connection, *, id: UUID) -> bool:
     return result
 
 
+async def revoke_own_token(db: Connection) -> bool:
+    """Revoke the token that asks; false where it is no personal access token."""
+    result: bool = await value(db, _QUERIES["revoke_own_token"], {})
+    return result
+
+
 async def take_attempt(db: Connection, *, bucket: str, capacity: int, period: timedelta) -> Attempt:
     """Take one of the attempts that a bucket has for a period."""
     return await one(db, _QUERIES["take_attempt"], Attempt, {"bucket": bucket, "capacity": capacity, "period": period})
+
+
+async def take_own_attempt(db: Connection, *, act: str, capacity: int, period: timedelta) -> Attempt:
+    """Take one of the attempts that the caller's user has for a period, wherever he calls from."""
+    return await one(db, _QUERIES["take_own_attempt"], Attempt, {"act": act, "capacity": capacity, "period": period})
 
 
 async def open_session(

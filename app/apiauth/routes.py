@@ -124,9 +124,15 @@ async def revoke_token(actor: Actor, token_id: FromPath[UUID]) -> Response[None]
     return await actor.effect(lambda db: _revoke(db, token_id))
 
 
+@delete("/api/tokens/current", tags=["tokens"], summary="Revoke the token that asks", opt=takes(("personal_token",)))
+async def revoke_own_token(actor: Actor) -> Response[None]:
+    """Revoke the personal access token that asks, from the next statement on, whatever its scopes."""
+    return await actor.effect(queries.revoke_own_token)
+
+
 async def _revoke(db: Transaction, token_id: UUID) -> None:
     if not await queries.revoke_personal_token(db, id=token_id):
         raise Refusal(NOT_FOUND)
 
 
-handlers = [register, log_in, log_out, create_token, list_tokens, revoke_token]
+handlers = [register, log_in, log_out, create_token, list_tokens, revoke_token, revoke_own_token]

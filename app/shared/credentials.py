@@ -12,7 +12,7 @@ from litestar import Request
 from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
 
-from app.database import Credential, Kind
+from app.database import OF_ENVIRONMENTS, Credential, Kind
 from app.errors import FORBIDDEN, MALFORMED, UNAUTHENTICATED, Refusal
 from app.shared import tokens
 from app.shared.tokens import Prefix
@@ -26,7 +26,7 @@ PROGRAM: tuple[Kind, ...] = (*ORGANIZATION, "secret_key", "jwt")
 SECRET_KEY: tuple[Kind, ...] = ("secret_key",)
 ANY: tuple[Kind, ...] = (*PROGRAM, "public_key")
 
-MAX_ORGANIZATION = 255
+MAX_NAME = 255
 MAX_JWT = 4096
 
 _SIGNATURE = re.compile(r"[0-9A-Za-z_-]{43}")
@@ -58,6 +58,8 @@ def admitted(request: Request[Any, Any, Any], credential: Credential) -> Credent
     taken = taken_by(request.route_handler)
     if credential.kind not in taken.kinds:
         raise Refusal(UNAUTHENTICATED, f"This takes another credential than a {credential.kind.replace('_', ' ')}.")
+    if credential.branch is not None and credential.kind not in OF_ENVIRONMENTS:
+        raise Refusal(FORBIDDEN, "X-Branch goes with a credential of a PREVIEW environment.")
     return replace(credential, scopes=taken.scopes)
 
 
@@ -66,15 +68,25 @@ def credential_of(request: Request[Any, Any, Any], *, production: bool) -> Crede
 
     A bearer wins over a cookie. A typo in a token is refused here, without a query. Raises Refusal.
     """
-    organization = request.headers.get("x-organization")
-    if organization is not None and not 1 <= len(organization) <= MAX_ORGANIZATION:
-        raise Refusal(MALFORMED, "X-Organization is the slug of an organization.")
+    organization = _named(request, "X-Organization", "the slug of an organization")
+    branch = _named(request, "X-Branch", "the name of a branch of a PREVIEW environment")
+    return replace(_proof_of(request, production=production), organization=organization, branch=branch)
+
+
+def _named(request: Request[Any, Any, Any], header: str, what: str) -> str | None:
+    name: str | None = request.headers.get(header)
+    if name is not None and not 1 <= len(name) <= MAX_NAME:
+        raise Refusal(MALFORMED, f"{header} is {what}.")
+    return name
+
+
+def _proof_of(request: Request[Any, Any, Any], *, production: bool) -> Credential:
     if (authorization := request.headers.get("authorization")) is not None:
-        return _bearer(authorization, organization, request.app.state.jwt_half)
+        return _bearer(authorization, request.app.state.jwt_half)
     if (cookie := request.cookies.get(cookie_name(production=production))) is not None:
         if request.method not in SAFE_METHODS:
             _require_same_origin(request, production=production)
-        return _session(cookie, organization)
+        return _session(cookie)
     raise Refusal(UNAUTHENTICATED)
 
 
@@ -96,30 +108,30 @@ def session_cookie(token: str, *, max_age: int, production: bool) -> Cookie:
     )
 
 
-def _bearer(authorization: str, organization: str | None, jwt_half: bytes) -> Credential:
+def _bearer(authorization: str, jwt_half: bytes) -> Credential:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Refusal(UNAUTHENTICATED)
     if token.count(".") == 2:
-        return _jwt(token.strip(), organization, jwt_half)
-    return of_token(token.strip(), organization)
+        return _jwt(token.strip(), jwt_half)
+    return of_token(token.strip())
 
 
-def of_token(token: str, organization: str | None = None) -> Credential:
+def of_token(token: str) -> Credential:
     """Return the credential that a token is, unless it is a JWT; raises Refusal for a typo in it."""
     if (prefix := tokens.prefix_of(token)) is None:
         raise Refusal(UNAUTHENTICATED)
-    return Credential(_kind_of(prefix), tokens.digest(token), organization)
+    return Credential(_kind_of(prefix), tokens.digest(token))
 
 
-def _jwt(token: str, organization: str | None, half: bytes) -> Credential:
+def _jwt(token: str, half: bytes) -> Credential:
     """Take a JWT apart, and judge nothing of it but its length and that its signature is 32 bytes, written one way."""
     signed, _, encoded = token.rpartition(".")
     signature = base64.urlsafe_b64decode(f"{encoded}=") if _SIGNATURE.fullmatch(encoded) else b""
     if len(token) > MAX_JWT or base64.urlsafe_b64encode(signature).decode() != f"{encoded}=":
         raise Refusal(UNAUTHENTICATED)
     proof = (signed, half, os.urandom(16))
-    return Credential("jwt", hashlib.sha256(signature).digest(), organization, proof=proof)
+    return Credential("jwt", hashlib.sha256(signature).digest(), proof=proof)
 
 
 def _kind_of(prefix: Prefix) -> Kind:
@@ -134,10 +146,10 @@ def _kind_of(prefix: Prefix) -> Kind:
             return "secret_key" if prefix.is_secret_key else "public_key"
 
 
-def _session(cookie: str, organization: str | None) -> Credential:
+def _session(cookie: str) -> Credential:
     if tokens.prefix_of(cookie) is not Prefix.SESSION:
         raise Refusal(UNAUTHENTICATED)
-    return Credential("session", tokens.digest(cookie), organization)
+    return Credential("session", tokens.digest(cookie))
 
 
 def _require_same_origin(request: Request[Any, Any, Any], *, production: bool) -> None:

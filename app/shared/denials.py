@@ -50,6 +50,8 @@ async def _write(scope: Any, credential: Credential, refusal: Refusal) -> None:
     credential = replace(credential, scopes=())  # who lacks one enters to be denied, and for nothing else
     if refusal.source == "actor_is_member":  # then he cannot enter that organization to be denied in it either
         credential = replace(credential, organization=None)
+    if refusal.source == "branch_of_preview":
+        credential = replace(credential, branch=None)
     recorder: Recorder = scope["route_handler"].opt.get("denial", _recorded)
     try:
         await database.run(credential, recorder(scope, refusal.source))

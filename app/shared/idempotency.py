@@ -49,6 +49,7 @@ async def claim_of(request: Request[Any, Any, Any]) -> Claim | None:
         request.scope["query_string"],
         request.headers.get("if-match", "").encode(),
         request.headers.get("x-organization", "").encode(),
+        request.headers.get("x-branch", "").encode(),
         await request.body(),
     )
     # Keyed, because a body may hold a contact: a plain digest at rest would confirm a guess, even of a shredded one.

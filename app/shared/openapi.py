@@ -18,6 +18,7 @@ from litestar.typing import FieldDefinition
 from swagger_ui_bundle import swagger_ui_path  # type: ignore[import-untyped]
 
 from app import errors
+from app.database import OF_ENVIRONMENTS
 from app.errors import MEDIA_TYPE, Kind, Problem
 from app.shared.credentials import SAFE_METHODS, Taken, taken_by
 from app.shared.health import VERSION
@@ -34,6 +35,12 @@ IDEMPOTENCY_KEY = Parameter(
     param_in="header",
     description="Makes the request safe to repeat: it happens once, a repetition reads the stored answer.",
     schema=Schema(type=OpenAPIType.STRING, pattern=r"^[\x21-\x7e]{1,255}$", examples=["1b0c6f7e-order-42"]),
+)
+BRANCH = Parameter(
+    name="X-Branch",
+    param_in="header",
+    description="The live branch to act in; a credential of a PREVIEW environment needs one, others have none.",
+    schema=Schema(type=OpenAPIType.STRING, max_length=255, examples=["feature/listing-photos"]),
 )
 
 
@@ -78,6 +85,23 @@ class Command(Operation):
 
     def __post_init__(self) -> None:
         self.parameters = [*(self.parameters or []), IDEMPOTENCY_KEY]
+
+
+@dataclass
+class Branched(Operation):
+    """An operation for credentials of environments, some of which name a branch."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [*(self.parameters or []), BRANCH]
+
+
+@dataclass
+class BranchedCommand(Command):
+    """Both."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.parameters = [*(self.parameters or []), BRANCH]
 
 
 @dataclass
@@ -157,17 +181,34 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
     if "actor" in takes:
         handler.security = _security(taken_by(handler))
         kinds += _WITH_ACTOR
+        kinds += (errors.BRANCH_REQUIRED,) if _is_branched(handler) else ()
         kinds += (errors.INSUFFICIENT_SCOPE,) if taken_by(handler).scopes else ()
         if mutates:
             kinds += (errors.CONFLICT, errors.KEY_REUSED)
-            handler.operation_class = Command
-    else:
-        handler.operation_class = Anonymous
+    handler.operation_class = _operation_of(handler)
     kinds += _WITH_BODY if "data" in takes else ()
     kinds += (errors.NOT_FOUND,) if has_path_parameters else ()
     kinds += (errors.INVALID,) if "page" in takes else ()
     kinds += (errors.VERSION_MISMATCH,) if "expected_version" in takes else ()
     handler.responses = {**_specified(kinds), **(handler.responses or {})}
+
+
+def _operation_of(handler: HTTPRouteHandler) -> type[Operation]:
+    match (
+        "actor" in handler.parsed_fn_signature.parameters,
+        _is_branched(handler),
+        handler.http_methods <= SAFE_METHODS,
+    ):
+        case False, _, _:
+            return Anonymous
+        case _, is_branched, True:
+            return Branched if is_branched else Operation
+        case _, is_branched, _:
+            return BranchedCommand if is_branched else Command
+
+
+def _is_branched(handler: HTTPRouteHandler) -> bool:
+    return not OF_ENVIRONMENTS.isdisjoint(taken_by(handler).kinds)
 
 
 def _security(taken: Taken) -> list[dict[str, list[str]]]:

@@ -57,6 +57,18 @@ async def list_projects(actor: Actor, organization_id: FromPath[UUID], page: Pag
     return page.of(await actor.run(projects), position=lambda row: row.id)
 
 
+@get(
+    f"{ENVIRONMENTS}/{{environment_id:uuid}}", tags=["projects"], summary="Read an environment", opt=takes(ORGANIZATION)
+)
+async def get_environment(
+    actor: Actor, project_id: FromPath[UUID], environment_id: FromPath[UUID]
+) -> Response[Environment]:
+    """Return an environment of this project; another project's is not found here."""
+    return await actor.answer(
+        lambda db: found(queries.get_environment_of_project(db, id=environment_id, project_id=project_id))
+    )
+
+
 @get(ENVIRONMENTS, tags=["projects"], summary="List environments", opt=takes(ORGANIZATION))
 async def list_environments(actor: Actor, project_id: FromPath[UUID], page: Page) -> Items[Environment]:
     """List the environments of a project, the oldest first; their keys are never shown again."""
@@ -71,4 +83,4 @@ async def list_environments(actor: Actor, project_id: FromPath[UUID], page: Page
     return page.of(await actor.run(environments), position=lambda row: row.id)
 
 
-handlers = [create_project, list_projects, list_environments]
+handlers = [create_project, list_projects, get_environment, list_environments]

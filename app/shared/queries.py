@@ -26,6 +26,7 @@ class Whoami(Struct, frozen=True):
     organization: str | None
     environment_id: UUID | None
     environment: str | None
+    branch: str | None
     role: MemberRole | None
     scopes: list[str] | None
     is_platform_admin: bool
@@ -59,6 +60,16 @@ class EnforcingObject(Struct, frozen=True):
     object: str
     kind: str
     location: str
+
+
+class Branch(Struct, frozen=True):
+    """A row of create_branch and 2 more."""
+
+    id: UUID
+    environment_id: UUID
+    name: str
+    created_at: datetime
+    archived_at: datetime | None
 
 
 class StoredResponse(Struct, frozen=True):
@@ -107,7 +118,7 @@ class Project(Struct, frozen=True):
 
 
 class Environment(Struct, frozen=True):
-    """A row of list_environments."""
+    """A row of get_environment and 2 more."""
 
     id: UUID
     organization_id: UUID
@@ -144,6 +155,23 @@ async def list_axioms(db: Connection) -> list[Axiom]:
 async def list_enforcing_objects(db: Connection) -> list[EnforcingObject]:
     """List what enforces the axioms, as the catalog's comments tell it: objects with rule and reason."""
     return await many(db, _QUERIES["list_enforcing_objects"], EnforcingObject, {})
+
+
+async def create_branch(db: Connection, *, environment_id: UUID, name: str) -> Branch:
+    """Create a branch of a PREVIEW environment."""
+    return await one(db, _QUERIES["create_branch"], Branch, {"environment_id": environment_id, "name": name})
+
+
+async def list_branches(db: Connection, *, environment_id: UUID, after: UUID | None = None, limit: int) -> list[Branch]:
+    """List the branches of an environment, in order of their creation."""
+    return await many(
+        db, _QUERIES["list_branches"], Branch, {"environment_id": environment_id, "after": after, "limit": limit}
+    )
+
+
+async def archive_branch(db: Connection, *, id: UUID, environment_id: UUID) -> Branch | None:
+    """Archive a live branch; its name may be taken again."""
+    return await maybe_one(db, _QUERIES["archive_branch"], Branch, {"id": id, "environment_id": environment_id})
 
 
 async def find_response(db: Connection, *, key: str, route: str, request_digest: bytes) -> StoredResponse | None:
@@ -239,6 +267,18 @@ async def list_projects(
 async def get_project(db: Connection, *, id: UUID) -> Project | None:
     """Return a project that the caller may see."""
     return await maybe_one(db, _QUERIES["get_project"], Project, {"id": id})
+
+
+async def get_environment(db: Connection, *, id: UUID) -> Environment | None:
+    """Return an environment that the caller may see."""
+    return await maybe_one(db, _QUERIES["get_environment"], Environment, {"id": id})
+
+
+async def get_environment_of_project(db: Connection, *, id: UUID, project_id: UUID) -> Environment | None:
+    """Return an environment that the caller may see, if it is of this project."""
+    return await maybe_one(
+        db, _QUERIES["get_environment_of_project"], Environment, {"id": id, "project_id": project_id}
+    )
 
 
 async def list_environments(

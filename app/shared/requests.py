@@ -23,7 +23,7 @@ T = TypeVar("T")
 logger = structlog.get_logger("app.access")
 
 MAX_BODY = 2 * 1024 * 1024
-ONCE = ("authorization", "idempotency-key", "if-match", "x-organization", "origin", "content-type")
+ONCE = ("authorization", "idempotency-key", "if-match", "x-organization", "x-branch", "origin", "content-type")
 
 _WELL_FORMED_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _SUSPICIOUS = re.compile(rb'\\u0000|"\s*[+-]?s?(nan|inf)', re.IGNORECASE)

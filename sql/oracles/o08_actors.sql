@@ -36,9 +36,16 @@ traces as (
 audited as (
     select l.subject, null::text as seq, format('%s was %s by nobody', l.action, l.outcome) as finding
     from shared.audit_log as l
-    -- Who logs in is nobody yet, also when that links his identity; and a membership may be the operator's work.
+    -- Who logs in is nobody yet, also when that links his identity, and so is a machine that was approved; and the
+    -- operator is nobody of ours.
     where l.credential_kind is null
-        and not (l.outcome = 'done' and (l.action in ('session.open', 'identity.link') or l.action like 'membership.%'))
+        and not (
+            l.outcome = 'done'
+            and (
+                l.action in ('session.open', 'identity.link', 'device.redeem', 'user.revoke_all')
+                or l.action like 'membership.%'
+            )
+        )
 )
 select coalesce(f.subject, 'agreement/' || f.agreement_id) as subject, f.finding, f.seq
 from (

@@ -19,6 +19,7 @@ create type shared.actor as (
     user_id uuid,
     organization_id uuid,
     environment_id uuid,
+    branch_id uuid,             -- of a PREVIEW environment only
     role shared.member_role,    -- null without a user: then the scopes alone decide
     scopes text[],              -- null: all, as a session has
     is_platform_admin boolean
@@ -238,32 +239,38 @@ $$;
 
 comment on function shared.acting_person() is 'The proved user; refuses the credential of an organization or environment, null for nobody.';
 
--- Policies compare a row's tenant with this. It raises rather than hides, because a credential without the scope,
--- or a viewer who writes, is told so (403), whereas another tenant's row does not exist for him (404).
-create function shared.acting_organization(scope text) returns uuid
+-- It raises rather than hides, because a credential without the scope, or a viewer who writes, is told so (403),
+-- whereas another tenant's row does not exist for him (404).
+create function shared.organization_of(actor shared.actor, scope text) returns uuid
 language plpgsql stable parallel restricted
 set search_path = ''
 as $$
-declare
-    v_actor shared.actor := shared.current_actor();
 begin
-    if not acting_organization.scope = any (coalesce(v_actor.scopes, array[acting_organization.scope])) then
+    if not organization_of.scope = any (coalesce((organization_of.actor).scopes, array[organization_of.scope])) then
         perform shared.refuse(
-            'credential_scope', format('the credential lacks the scope %s', acting_organization.scope), 'insufficient_privilege'
+            'credential_scope', format('the credential lacks the scope %s', organization_of.scope), 'insufficient_privilege'
         );
     end if;
-    if v_actor.role < shared.minimum_role(acting_organization.scope) then
+    if (organization_of.actor).role < shared.minimum_role(organization_of.scope) then
         perform shared.refuse(
-            'member_role', format('the role %s may not use %s', v_actor.role, acting_organization.scope), 'insufficient_privilege'
+            'member_role', format('the role %s may not use %s', (organization_of.actor).role, organization_of.scope),
+            'insufficient_privilege'
         );
     end if;
-    return v_actor.organization_id;
+    return (organization_of.actor).organization_id;
 end;
 $$;
+
+comment on function shared.organization_of(shared.actor, text) is 'The organization of an actor whose credential bears the scope and whose role may use it; refuses another.';
+
+-- Policies compare a row's tenant with this.
+create function shared.acting_organization(scope text) returns uuid
+language sql stable parallel restricted
+as 'select shared.organization_of(shared.current_actor(), acting_organization.scope)';
 
 comment on function shared.acting_organization(text) is 'Axiom A9: the actor''s organization, if his credential bears the scope and his role may use it. Every tenant policy compares with it.';
 
 grant execute on function
     shared.current_user_id(), shared.current_organization_id(), shared.current_environment_id(), shared.current_actor_id(),
-    shared.acting_person(), shared.acting_organization(text)
+    shared.acting_person(), shared.organization_of(shared.actor, text), shared.acting_organization(text)
 to brokerflow_app, brokerflow_guard, brokerflow_vault, brokerflow_auditor;

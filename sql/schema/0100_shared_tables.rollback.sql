@@ -2,6 +2,7 @@ drop table shared.audit_log;
 drop table shared.outbox;
 drop table shared.idempotency_keys;
 drop table shared.platform_admins;
+drop table shared.preview_branches;
 drop table shared.environments;
 drop type shared.environment_type;
 drop table shared.projects;

@@ -95,6 +95,7 @@ create table shared.environments (
         references shared.projects (id, organization_id) on delete cascade,
     constraint environments_slug_once_a_project unique (project_id, slug),
     constraint environments_organization_key unique (id, organization_id),
+    constraint environments_type_key unique (id, type),
     constraint environments_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63)
 );
 
@@ -104,6 +105,30 @@ create index environments_project_id_idx on shared.environments (project_id, org
 comment on table shared.environments is 'Where a project runs. Its type is fixed: keys say it in their prefix.';
 comment on constraint environments_of_their_projects_organization on shared.environments is
     'Axiom A9: nobody touches another tenant''s rows. The organization of an environment is its project''s, so whoever checks the one has checked the other.';
+
+-- A constant column, so that a foreign key can tell one type of environment from the others.
+create table shared.preview_branches (
+    id uuid primary key default shared.uuidv7(),
+    environment_id uuid not null,
+    environment_type shared.environment_type not null generated always as ('PREVIEW') stored,
+    name text not null,
+    created_at timestamptz not null default shared.clock(),
+    archived_at timestamptz,
+    constraint preview_branches_environment_id_is_of_a_preview_environment foreign key (environment_id, environment_type)
+        references shared.environments (id, type) on delete cascade,
+    -- As git allows it, and in a header: visible ASCII.
+    constraint preview_branches_name_is_a_branch check (
+        name ~ '^[\x21-\x7e]{1,255}$' and name !~ '[~^:?*[\\]|[.][.]|@[{]|//|(^|/)[.]|[.](lock)?(/|$)|^[-/]|/$|^@$'
+    )
+);
+
+-- Serves the entrance as well.
+create unique index preview_branches_name_once_live on shared.preview_branches (environment_id, name) where archived_at is null;
+
+-- Serves the foreign key, and the branches of an environment, in order.
+create index preview_branches_environment_id_idx on shared.preview_branches (environment_id, environment_type, id);
+
+comment on table shared.preview_branches is 'What is tried side by side in a PREVIEW environment, each for as long as its branch lives. An archived name may be taken again.';
 
 create table shared.platform_admins (
     user_id uuid primary key references shared.users (id) on delete cascade,
@@ -163,6 +188,7 @@ create table shared.audit_log (
     user_id uuid,
     organization_id uuid,
     environment_id uuid,
+    branch_id uuid,
     action text not null,
     subject text not null,
     outcome text not null,

@@ -1,5 +1,7 @@
 drop trigger outbox_announce on shared.outbox;
 drop function shared.outbox_announce();
+drop trigger preview_branches_archived_once on shared.preview_branches;
+drop function shared.preview_branches_archived_once();
 drop trigger memberships_write_audit on shared.memberships;
 drop function shared.memberships_write_audit();
 drop trigger memberships_role_from_another on shared.memberships;
@@ -8,7 +10,7 @@ drop trigger memberships_keep_an_owner on shared.memberships;
 drop function shared.memberships_keep_an_owner();
 drop trigger organizations_founder_is_owner on shared.organizations;
 drop function shared.organizations_founder_is_owner();
-drop function shared.write_audits(text, text[], text[], jsonb[], text);
+drop function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text);
 drop function shared.write_audit(text, text, text, text, jsonb, text);
 drop trigger audit_log_never_emptied on shared.audit_log;
 drop trigger audit_log_written_once on shared.audit_log;

@@ -39,9 +39,9 @@ language sql volatile security definer
 set search_path = ''
 as $$
     insert into shared.audit_log (
-        credential_kind, credential_id, user_id, organization_id, environment_id, action, subject, outcome, reason, detail, request_id
+        credential_kind, credential_id, user_id, organization_id, environment_id, branch_id, action, subject, outcome, reason, detail, request_id
     )
-    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id,
+    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id, a.branch_id,
         write_audit.action, write_audit.subject, write_audit.outcome, write_audit.reason, write_audit.detail, write_audit.request_id
     from shared.current_actor() as a
 $$;
@@ -51,25 +51,30 @@ comment on function shared.write_audit(text, text, text, text, jsonb, text) is '
 revoke execute on function shared.write_audit(text, text, text, text, jsonb, text) from public;
 grant execute on function shared.write_audit(text, text, text, text, jsonb, text) to brokerflow_guard, brokerflow_vault;
 
--- The same for many subjects at once, with one look at the actor. A subject that has a reason was denied.
-create function shared.write_audits(action text, subjects text[], reasons text[], details jsonb[], request_id text) returns void
-language sql volatile security definer
-set search_path = ''
+-- The same for many subjects at once, by an actor whom the vault has just proved. A subject that has a reason was denied.
+-- In plpgsql, which keeps its plan: before PostgreSQL 18 a function in SQL is planned at each call.
+create function shared.write_audits(
+    actor shared.actor, action text, subjects text[], reasons text[], details jsonb[], request_id text
+) returns void
+language plpgsql volatile security definer
+set search_path = '' set plan_cache_mode = force_generic_plan
 as $$
+begin
     insert into shared.audit_log (
-        credential_kind, credential_id, user_id, organization_id, environment_id, action, subject, outcome, reason, detail, request_id
+        credential_kind, credential_id, user_id, organization_id, environment_id, branch_id, action, subject, outcome, reason, detail, request_id
     )
-    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id,
-        write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail,
-        write_audits.request_id
-    from shared.current_actor() as a
-    cross join unnest(write_audits.subjects, write_audits.reasons, write_audits.details) as w (subject, reason, detail)
+    select (write_audits.actor).kind, (write_audits.actor).credential_id, (write_audits.actor).user_id,
+        (write_audits.actor).organization_id, (write_audits.actor).environment_id, (write_audits.actor).branch_id,
+        write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail, write_audits.request_id
+    from unnest(write_audits.subjects, write_audits.reasons, write_audits.details) as w (subject, reason, detail);
+end;
 $$;
 
-comment on function shared.write_audits(text, text[], text[], jsonb[], text) is 'Crosses into the audit log: one row a subject, with the proved actor. Granted to the vault, for reads of many secrets.';
+comment on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) is
+    'Crosses into the audit log: one row a subject. Granted to the vault alone, which names the actor that it proved, for reads of many secrets.';
 
-revoke execute on function shared.write_audits(text, text[], text[], jsonb[], text) from public;
-grant execute on function shared.write_audits(text, text[], text[], jsonb[], text) to brokerflow_vault;
+revoke execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) from public;
+grant execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) to brokerflow_vault;
 
 -- A foreign key cannot require a child, and the founder could not insert himself: the policy asks for an admin.
 create function shared.organizations_founder_is_owner() returns trigger
@@ -162,6 +167,27 @@ after insert or update or delete on shared.memberships
 for each row execute function shared.memberships_write_audit();
 
 comment on trigger memberships_write_audit on shared.memberships is 'Axiom A9: who asks is proved. Each change of a role is in the audit log with the one who made it.';
+
+-- Compares the row with what it was, and with the clock.
+create function shared.preview_branches_archived_once() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if old.archived_at is not null then
+        perform shared.refuse('preview_branches_archived_once', 'an archived branch stays archived');
+    end if;
+    new.archived_at := shared.clock();
+    return new;
+end;
+$$;
+
+create trigger preview_branches_archived_once
+before update of archived_at on shared.preview_branches
+for each row execute function shared.preview_branches_archived_once();
+
+comment on trigger preview_branches_archived_once on shared.preview_branches is
+    'Axiom A3: no caller sets a recorded time. A branch is archived now, whatever time he names, and for good.';
 
 -- The payload may have any size; a notification of more than 8000 bytes would abort the business transaction.
 create function shared.outbox_announce() returns trigger

@@ -2,6 +2,7 @@ drop function shared.revoke_platform_admin(text);
 drop function shared.grant_platform_admin(text);
 drop function shared.record_denial(text, text, text, text);
 drop function shared.find_response(text, text, bytea);
+drop function shared.create_branch(uuid, text);
 drop function shared.create_environment(uuid, text, shared.environment_type);
 drop function shared.create_project(uuid, text, text);
 drop function shared.add_member(uuid, text, shared.member_role);

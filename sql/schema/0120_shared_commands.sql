@@ -201,6 +201,28 @@ $$;
 comment on function shared.create_environment(uuid, text, shared.environment_type) is 'Creates an environment of a project, in an organization in which the actor may build.';
 grant execute on function shared.create_environment(uuid, text, shared.environment_type) to brokerflow_app;
 
+create function shared.create_branch(environment_id uuid, name text) returns shared.preview_branches
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_branch shared.preview_branches;
+begin
+    insert into shared.preview_branches as b (environment_id, name)
+    select e.id, create_branch.name
+    from shared.environments as e
+    where e.id = create_branch.environment_id
+    returning b.* into v_branch;
+    if not found then
+        perform shared.refuse('not_found', 'there is no such environment, or it is not yours', 'no_data_found');
+    end if;
+    return v_branch;
+end;
+$$;
+
+comment on function shared.create_branch(uuid, text) is 'Creates a branch of a PREVIEW environment, in an organization in which the actor may build.';
+grant execute on function shared.create_branch(uuid, text) to brokerflow_app;
+
 -- A second command with the same key waits for nobody: the lock is tried, and a taken one is said to be in flight.
 create function shared.find_response(key text, route text, request_digest bytea) returns table (status smallint, response bytea)
 language plpgsql volatile

@@ -9,6 +9,7 @@ alter table shared.organizations enable row level security;
 alter table shared.memberships enable row level security;
 alter table shared.projects enable row level security;
 alter table shared.environments enable row level security;
+alter table shared.preview_branches enable row level security;
 alter table shared.platform_admins enable row level security;
 alter table shared.idempotency_keys enable row level security;
 alter table shared.outbox enable row level security;
@@ -82,6 +83,18 @@ grant select, insert (organization_id, project_id, slug, type) on shared.environ
 create policy select_guard on shared.environments for select to brokerflow_guard using (true);
 grant select, references (id, organization_id) on shared.environments to brokerflow_guard;
 
+-- Who sees an environment sees its branches. Delete is not granted: branches are archived.
+create policy select_member on shared.preview_branches for select to brokerflow_app
+using (exists (select from shared.environments as e where e.id = environment_id));
+create policy insert_builder on shared.preview_branches for insert to brokerflow_app
+with check (shared.can_build((select e.organization_id from shared.environments as e where e.id = environment_id)));
+create policy update_builder on shared.preview_branches for update to brokerflow_app
+using (shared.can_build((select e.organization_id from shared.environments as e where e.id = environment_id)));
+grant select, insert (environment_id, name), update (archived_at) on shared.preview_branches to brokerflow_app;
+
+create policy select_guard on shared.preview_branches for select to brokerflow_guard using (true);
+grant select on shared.preview_branches to brokerflow_guard;
+
 create policy select_guard on shared.platform_admins for select to brokerflow_guard using (true);
 grant select on shared.platform_admins to brokerflow_guard;
 
@@ -102,11 +115,12 @@ create policy select_auditor on shared.organizations for select to brokerflow_au
 create policy select_auditor on shared.memberships for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.projects for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.environments for select to brokerflow_auditor using (true);
+create policy select_auditor on shared.preview_branches for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.platform_admins for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.idempotency_keys for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.outbox for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.audit_log for select to brokerflow_auditor using (true);
 grant select on
-    shared.users, shared.organizations, shared.memberships, shared.projects, shared.environments, shared.platform_admins,
-    shared.idempotency_keys, shared.outbox, shared.audit_log
+    shared.users, shared.organizations, shared.memberships, shared.projects, shared.environments, shared.preview_branches,
+    shared.platform_admins, shared.idempotency_keys, shared.outbox, shared.audit_log
 to brokerflow_auditor;

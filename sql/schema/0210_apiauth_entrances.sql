@@ -27,14 +27,14 @@ comment on function apiauth.refuse_credential() is 'One refusal for every reason
 -- accept the seal of the first. An entrance that comes in a later message than its transaction's BEGIN has a start of
 -- its own: nothing else can begin at that time in this backend.
 create function apiauth.seal_actor(
-    kind shared.credential_kind, credential_id uuid, user_id uuid, organization_id uuid, environment_id uuid,
+    kind shared.credential_kind, credential_id uuid, user_id uuid, organization_id uuid, environment_id uuid, branch_id uuid,
     role shared.member_role, scopes text[], is_platform_admin boolean, needed text[]
 ) returns void
 language plpgsql volatile
 set search_path = ''
 as $$
 declare
-    v_body text := (kind, credential_id, user_id, organization_id, environment_id, role, scopes, is_platform_admin)::shared.actor::text;
+    v_body text := (kind, credential_id, user_id, organization_id, environment_id, branch_id, role, scopes, is_platform_admin)::shared.actor::text;
     v_key apiauth.seal_keys := apiauth.newest_seal_key();
 begin
     if statement_timestamp() = transaction_timestamp() then
@@ -51,7 +51,7 @@ begin
 end;
 $$;
 
-comment on function apiauth.seal_actor(shared.credential_kind, uuid, uuid, uuid, uuid, shared.member_role, text[], boolean, text[]) is
+comment on function apiauth.seal_actor(shared.credential_kind, uuid, uuid, uuid, uuid, uuid, shared.member_role, text[], boolean, text[]) is
     'Puts the proved actor into the transaction, if his credential bears the scopes that are needed. Granted to nobody: entrances call it.';
 
 -- Without a slug an actor works where he has the highest role, and of equals where he joined first: an admin of
@@ -79,7 +79,7 @@ begin
         perform shared.refuse('actor_is_member', 'the actor is no member of that organization', 'insufficient_privilege');
     end if;
     perform apiauth.seal_actor(
-        admit.kind, admit.credential_id, admit.user_id, v_organization_id, null, v_role, admit.scopes,
+        admit.kind, admit.credential_id, admit.user_id, v_organization_id, null, null, v_role, admit.scopes,
         exists (select from shared.platform_admins as a where a.user_id = admit.user_id), admit.needed
     );
 end;
@@ -87,10 +87,41 @@ $$;
 
 comment on function apiauth.admit(shared.credential_kind, uuid, uuid, text[], text, text[]) is 'Resolves organization and role as they are now, and seals the actor. Granted to nobody: entrances call it.';
 
+-- Without a branch a PREVIEW environment is nowhere. Elsewhere a branch is refused rather than ignored, lest what was
+-- meant for a preview be done to production. Archived, unknown and another environment's are one refusal.
+create function apiauth.find_branch(environment_id uuid, branch text) returns uuid
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_type shared.environment_type;
+    v_branch_id uuid;
+begin
+    select e.type, b.id into v_type, v_branch_id
+    from shared.environments as e
+    left join shared.preview_branches as b
+        on b.environment_id = e.id and b.name = find_branch.branch and b.archived_at is null
+    where e.id = find_branch.environment_id;
+    if v_type = 'PREVIEW' and v_branch_id is null then
+        perform shared.refuse(
+            'branch_is_live', 'a credential of a PREVIEW environment needs X-Branch to name a live branch of it',
+            'invalid_authorization_specification'
+        );
+    end if;
+    if v_type <> 'PREVIEW' and find_branch.branch is not null then
+        perform shared.refuse('branch_of_preview', 'X-Branch goes with a credential of a PREVIEW environment', 'insufficient_privilege');
+    end if;
+    return v_branch_id;
+end;
+$$;
+
+comment on function apiauth.find_branch(uuid, text) is
+    'Axiom A10: revoked never authenticates, from the next statement on. The live branch in which a credential of a PREVIEW environment acts, null in any other. Granted to nobody: entrances call it.';
+
 -- A credential of an organization can act nowhere else; who names another one is refused as a stranger to it is.
 create function apiauth.admit_program(
-    kind shared.credential_kind, credential_id uuid, organization_id uuid, environment_id uuid, scopes text[], organization text,
-    needed text[]
+    kind shared.credential_kind, credential_id uuid, organization_id uuid, environment_id uuid, branch text, scopes text[],
+    organization text, needed text[]
 ) returns void
 language plpgsql volatile
 set search_path = ''
@@ -104,12 +135,12 @@ begin
     end if;
     perform apiauth.seal_actor(
         admit_program.kind, admit_program.credential_id, null, admit_program.organization_id, admit_program.environment_id,
-        null, admit_program.scopes, false, admit_program.needed
+        apiauth.find_branch(admit_program.environment_id, admit_program.branch), null, admit_program.scopes, false, admit_program.needed
     );
 end;
 $$;
 
-comment on function apiauth.admit_program(shared.credential_kind, uuid, uuid, uuid, text[], text, text[]) is
+comment on function apiauth.admit_program(shared.credential_kind, uuid, uuid, uuid, text, text[], text, text[]) is
     'Seals an actor that is no person: it has no user and no role, and does what its scopes say. Granted to nobody: entrances call it.';
 
 create function apiauth.enter_session(digest bytea, organization text default null, needed text[] default '{}') returns void
@@ -189,7 +220,7 @@ begin
         where t.id = (select l.id from apiauth.organization_tokens as l where l.id = v_token.id for update skip locked);
     end if;
     perform apiauth.admit_program(
-        'organization_token', v_token.id, v_token.organization_id, null, v_token.scopes,
+        'organization_token', v_token.id, v_token.organization_id, null, null, v_token.scopes,
         enter_organization_token.organization, enter_organization_token.needed
     );
 end;
@@ -210,7 +241,7 @@ $$;
 
 comment on function apiauth.scopes_of(shared.credential_kind) is 'The scopes of every key of a kind; none where the kind has none of its own.';
 
-create function apiauth.admit_key(kind shared.credential_kind, digest bytea, organization text, needed text[]) returns void
+create function apiauth.admit_key(kind shared.credential_kind, digest bytea, organization text, needed text[], branch text) returns void
 language plpgsql volatile
 set search_path = ''
 as $$
@@ -236,28 +267,40 @@ begin
         perform apiauth.refuse_credential();
     end if;
     perform apiauth.admit_program(
-        admit_key.kind, v_key.id, v_key.organization_id, v_key.environment_id, apiauth.scopes_of(admit_key.kind),
-        admit_key.organization, admit_key.needed
+        admit_key.kind, v_key.id, v_key.organization_id, v_key.environment_id, admit_key.branch,
+        apiauth.scopes_of(admit_key.kind), admit_key.organization, admit_key.needed
     );
 end;
 $$;
 
-comment on function apiauth.admit_key(shared.credential_kind, bytea, text, text[]) is 'Finds a live key of a kind and seals its environment as the actor. Granted to nobody: entrances call it.';
+comment on function apiauth.admit_key(shared.credential_kind, bytea, text, text[], text) is 'Finds a live key of a kind and seals its environment as the actor. Granted to nobody: entrances call it.';
 
-create function apiauth.enter_secret_key(digest bytea, organization text default null, needed text[] default '{}') returns void
+create function apiauth.enter_secret_key(
+    digest bytea, organization text default null, needed text[] default '{}', branch text default null
+) returns void
 language sql volatile security definer
 set search_path = ''
-as $$ select apiauth.admit_key('secret_key', enter_secret_key.digest, enter_secret_key.organization, enter_secret_key.needed) $$;
+as $$
+    select apiauth.admit_key(
+        'secret_key', enter_secret_key.digest, enter_secret_key.organization, enter_secret_key.needed, enter_secret_key.branch
+    )
+$$;
 
-comment on function apiauth.enter_secret_key(bytea, text, text[]) is
+comment on function apiauth.enter_secret_key(bytea, text, text[], text) is
     'Axiom A10: expired never authenticates, from the next statement on. Takes the SHA-256 of an environment''s secret key; a rotated one enters until its grace ends.';
 
-create function apiauth.enter_public_key(digest bytea, organization text default null, needed text[] default '{}') returns void
+create function apiauth.enter_public_key(
+    digest bytea, organization text default null, needed text[] default '{}', branch text default null
+) returns void
 language sql volatile security definer
 set search_path = ''
-as $$ select apiauth.admit_key('public_key', enter_public_key.digest, enter_public_key.organization, enter_public_key.needed) $$;
+as $$
+    select apiauth.admit_key(
+        'public_key', enter_public_key.digest, enter_public_key.organization, enter_public_key.needed, enter_public_key.branch
+    )
+$$;
 
-comment on function apiauth.enter_public_key(bytea, text, text[]) is
+comment on function apiauth.enter_public_key(bytea, text, text[], text) is
     'Axiom A9: who asks is proved. Takes the SHA-256 of an environment''s public key, which proves too little for PRODUCTION and bears no scope.';
 
 create function apiauth.to_base64url(bytes bytea) returns text
@@ -302,7 +345,7 @@ comment on function apiauth.jwt_key(uuid, bytea) is
 -- A use is recorded in the request's own transaction: who was refused and left nothing behind has not used it up. A
 -- refusal that is recorded is a use, and all transactions of a request are one.
 create function apiauth.enter_jwt(
-    digest bytea, organization text, needed text[], signing_input text, half bytea, used_by bytea
+    digest bytea, organization text, needed text[], branch text, signing_input text, half bytea, used_by bytea
 ) returns void
 language plpgsql volatile security definer
 set search_path = ''
@@ -340,12 +383,13 @@ begin
         perform apiauth.use_jwt((v_claims ->> 'jti')::uuid, enter_jwt.used_by, to_timestamp((v_claims ->> 'exp')::bigint));
     end if;
     perform apiauth.admit_program(
-        'jwt', (v_claims ->> 'jti')::uuid, v_key.organization_id, v_key.environment_id, v_scopes, enter_jwt.organization, enter_jwt.needed
+        'jwt', (v_claims ->> 'jti')::uuid, v_key.organization_id, v_key.environment_id, enter_jwt.branch, v_scopes,
+        enter_jwt.organization, enter_jwt.needed
     );
 end;
 $$;
 
-comment on function apiauth.enter_jwt(bytea, text, text[], text, bytea, bytea) is
+comment on function apiauth.enter_jwt(bytea, text, text[], text, text, bytea, bytea) is
     'Axiom A9: who asks is proved to the database. It recomputes the MAC of a JWT itself; the actor is the environment whose live secret key minted it.';
 
 -- Whoever comes second waits for the first to commit. A few rows that are past their time make room.
@@ -379,7 +423,7 @@ begin
     ) then
         perform apiauth.refuse_credential();
     end if;
-    perform apiauth.seal_actor('esign', null, null, null, null, null, '{}', false, '{}');
+    perform apiauth.seal_actor('esign', null, null, null, null, null, null, '{}', false, '{}');
 end;
 $$;
 
@@ -388,13 +432,13 @@ comment on function apiauth.enter_esign(bytea) is
 
 revoke execute on function
     apiauth.enter_session(bytea, text, text[]), apiauth.enter_token(bytea, text, text[]),
-    apiauth.enter_organization_token(bytea, text, text[]), apiauth.enter_secret_key(bytea, text, text[]),
-    apiauth.enter_public_key(bytea, text, text[]), apiauth.enter_jwt(bytea, text, text[], text, bytea, bytea),
+    apiauth.enter_organization_token(bytea, text, text[]), apiauth.enter_secret_key(bytea, text, text[], text),
+    apiauth.enter_public_key(bytea, text, text[], text), apiauth.enter_jwt(bytea, text, text[], text, text, bytea, bytea),
     apiauth.enter_esign(bytea)
 from public;
 grant execute on function
     apiauth.enter_session(bytea, text, text[]), apiauth.enter_token(bytea, text, text[]),
-    apiauth.enter_organization_token(bytea, text, text[]), apiauth.enter_secret_key(bytea, text, text[]),
-    apiauth.enter_public_key(bytea, text, text[]), apiauth.enter_jwt(bytea, text, text[], text, bytea, bytea),
+    apiauth.enter_organization_token(bytea, text, text[]), apiauth.enter_secret_key(bytea, text, text[], text),
+    apiauth.enter_public_key(bytea, text, text[], text), apiauth.enter_jwt(bytea, text, text[], text, text, bytea, bytea),
     apiauth.enter_esign(bytea)
 to brokerflow_app;

@@ -50,6 +50,8 @@ begin
         update apiauth.sessions as s set revoked_at = shared.clock() where s.user_id = disown.user_id and s.revoked_at is null;
         exit when not found;
     end loop;
+    -- What he approved and nobody took yet would become a token.
+    delete from apiauth.device_codes as c where c.user_id = disown.user_id and c.token_id is null;
     loop
         update apiauth.personal_tokens as t set revoked_at = shared.clock() where t.user_id = disown.user_id and t.revoked_at is null;
         exit when not found;

@@ -2,7 +2,7 @@
 --
 -- What stands here is ciphertext (AES-256-GCM, one data key a version) and that key, wrapped by a master key which
 -- the database never sees. A value is sealed to its organization, environment, key and version: moved, it does not open.
--- depends: 0240_apiauth_identities
+-- depends: 0250_apiauth_device_codes
 
 set local role brokerflow_owner;
 
@@ -91,7 +91,7 @@ comment on constraint secret_versions_ciphertext_is_sealed on secretstore.secret
 comment on constraint secret_versions_key_until_destroyed on secretstore.secret_versions is
     'Axiom A11: a secret''s value is sealed. A destroyed version has no key and no longer opens for anybody; its row stays.';
 
--- Unlogged: a grant lives for a minute, and one that a crash takes opens nothing. Its trace in the audit log is logged.
+-- Unlogged: a grant lives for seconds, and one that a crash takes opens nothing. Its trace in the audit log is logged.
 create unlogged table secretstore.read_grants (
     digest bytea primary key,
     secret_ids uuid[] not null,

@@ -15,5 +15,6 @@ drop function secretstore.locked_secret(secretstore.scope, text);
 drop function secretstore.is_live(secretstore.secrets);
 drop function secretstore.subject_of(uuid, uuid, text);
 drop function secretstore.acting_scope(text, uuid);
+drop function secretstore.scope_of(shared.actor, text, uuid);
 drop type secretstore.place;
 drop type secretstore.scope;

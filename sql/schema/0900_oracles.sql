@@ -60,6 +60,21 @@ as $$
         end
     from apiauth.environment_keys as k
     union all
+    select 'device_code', c.id, c.user_id, c.created_at, c.expires_at, null,
+        case
+            when octet_length(c.device_digest) is distinct from 32 or octet_length(c.user_digest) is distinct from 32
+                then 'it is not stored as a digest'
+            when count(*) over (partition by c.device_digest) > 1 or count(*) over (partition by c.user_digest) > 1
+                then 'another has the same digest'
+            when c.expires_at is null or c.expires_at > c.created_at + interval '10 minutes' then 'it has no end within 10 minutes'
+            when c.token_id is not null and (c.is_approved and c.redeemed_at between c.decided_at and c.expires_at) is not true
+                then 'it yielded a token unapproved, or after its end'
+            when t.user_id is distinct from case when c.token_id is not null then c.user_id end
+                then 'its token is not of the user who approved it'
+        end
+    from apiauth.device_codes as c
+    left join apiauth.personal_tokens as t on t.id = c.token_id
+    union all
     select 'password', null, p.user_id, p.changed_at, null, null,
         case
             when octet_length(p.key_digest) is distinct from 32 then 'it is not stored as a digest'

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
-from tests.schema.stage import Stage, World
+from tests.schema.stage import Stage, World, device_code, user_code
 
 Scene = dict[str, Any]
 
@@ -85,6 +85,18 @@ class History:
         await self.stage.connection.commit()
         return read
 
+    async def _device(self) -> UUID:
+        """Let machines ask: one is approved and takes its token, one is denied, one waits."""
+        nobody, referrer = self.stage.as_nobody, self.stage.as_referrer
+        for name in ("approved", "denied", "waiting"):
+            await self.given.device(name)
+            if name != "waiting":
+                await referrer("select apiauth.decide_device(%s, %s)", user_code(name), name == "approved")
+            await self.stage.connection.commit()
+        taken = "select token_id from apiauth.redeem_device(%s, %s, 'abcd')"
+        token: UUID = await nobody.value(taken, device_code("approved"), secrets.token_bytes(32))
+        return token
+
     async def money(self) -> None:
         """Dispute with paid and unpaid invoices, and end it in every way."""
         for name, *outcomes in (
@@ -135,6 +147,7 @@ class History:
             "values (%s, 'k', 'POST /x', sha256('x'), 201, %s)",
             referrer.user_id, secrets.token_bytes(40),
         )  # fmt: skip
+        self.scene["device_token"] = await self._device()
         # The judge joins a party when all is judged.
         north = referrer.organization_id
         await referrer("select shared.add_member(%s, 'judge@example.org', 'agent')", north)

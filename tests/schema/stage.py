@@ -218,15 +218,23 @@ class Given:
         return await _id(self.stage.party(by).value(statement, project, f"e-{secrets.token_hex(4)}", type_))
 
     async def keys(
-        self, environment: UUID | None = None, grace: str = "1 day", by: str = "referrer"
+        self, environment: UUID | None = None, grace: str = "1 day", by: str = "referrer", branch: str | None = None
     ) -> tuple[Actor, Actor]:
-        """Issue keys of an environment; return its secret and its public key."""
+        """Issue keys of an environment; return its secret and its public key, in a branch where one is named."""
         secret, public = secrets.token_bytes(32), secrets.token_bytes(32)
         await self.stage.party(by)(
             "select apiauth.issue_environment_keys(%s, %s, 'abcd', %s, 'abcd', %s)",
             environment or await self.environment(by=by), secret, public, grace,
         )  # fmt: skip
-        return Actor(self.stage, ("enter_secret_key", secret)), Actor(self.stage, ("enter_public_key", public))
+        where: tuple[object, ...] = () if branch is None else (None, [], branch)
+        return (
+            Actor(self.stage, ("enter_secret_key", secret, *where)),
+            Actor(self.stage, ("enter_public_key", public, *where)),
+        )
+
+    async def branch(self, environment: UUID, name: str = "main", by: str = "referrer") -> UUID:
+        """Create a branch of a PREVIEW environment."""
+        return await _id(self.stage.party(by).value("select (shared.create_branch(%s, %s)).id", environment, name))
 
     async def jwt(self, secret: Actor, *scopes: str, lifetime: str = "15 minutes", one_time: bool = False) -> Actor:
         """Mint a JWT with a secret key."""
@@ -234,7 +242,15 @@ class Given:
             "select token from apiauth.mint_jwt(shared.current_environment_id(), %s, %s::interval, %s, %s)",
             list(scopes), lifetime, one_time, HALF,
         )  # fmt: skip
-        return jwt(self.stage, token)
+        assert secret.entrance
+        return jwt(self.stage, token, branch=secret.entrance[4] if len(secret.entrance) > 4 else None)
+
+    async def device(self, name: str = "a machine", lifetime: str = "90 days", *scopes: str) -> None:
+        """Let a machine ask for a token; its codes are made of its name."""
+        await self.stage.as_nobody(
+            "select * from apiauth.request_device(%s, %s, %s, '192.0.2.7', %s, %s)",
+            device_code(name), user_code(name), name, list(scopes) or ["agreements:read"], lifetime,
+        )  # fmt: skip
 
     async def secret(self, key: str = "key", by: str = "referrer", environment: UUID | None = None) -> UUID:
         """Put a value under a key; return the secret."""
@@ -376,11 +392,21 @@ class Given:
         return [kind for (kind,) in await self.stage.as_owner(statement, agreement)]
 
 
-def jwt(stage: Stage, token: str, half: bytes = HALF, request: bytes | None = None) -> Actor:
+def jwt(stage: Stage, token: str, half: bytes = HALF, request: bytes | None = None, branch: str | None = None) -> Actor:
     """Return whoever brings a JWT, in a request of his own unless one is named."""
     signed, _, signature = token.rpartition(".")
     digest = hashlib.sha256(base64.urlsafe_b64decode(signature + "=")).digest()
-    return Actor(stage, ("enter_jwt", digest, None, [], signed, half, request or secrets.token_bytes(16)))
+    return Actor(stage, ("enter_jwt", digest, None, [], branch, signed, half, request or secrets.token_bytes(16)))
+
+
+def device_code(name: str = "a machine") -> bytes:
+    """Return what the service hands over for a machine's own code."""
+    return hashlib.sha256(f"device code of {name}".encode()).digest()
+
+
+def user_code(name: str = "a machine") -> bytes:
+    """Return what the service hands over for the code that it shows."""
+    return hashlib.sha256(f"user code of {name}".encode()).digest()
 
 
 async def _id(value: Awaitable[Any]) -> UUID:

@@ -40,6 +40,7 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
     await referrer("select apiauth.take_attempt('login', 10, interval '1 minute')")
     await referrer("insert into vote.votes (api_identifier) values ('listings')")
     await given.secret(environment=await given.environment())
+    await given.branch(await given.environment("PREVIEW"))
     await given.secret()
     await given.read_grant()
     await referrer.token("agreements:read")
@@ -223,6 +224,8 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
     invoice, dispute = await given.invoice(agreement), await given.dispute(await given.agreement("effective"))
     project = await given.project()
     environment = await given.environment(project=project)
+    preview = await given.environment("PREVIEW")
+    branch = await given.branch(preview)
     secret = await given.secret()
     put = "select secretstore.put_version(%s, 2, '', '', '', null, null, null, null, null)"
     referrer, referee, stranger = (stage.party(name) for name in ("referrer", "referee", "stranger"))
@@ -273,6 +276,9 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
         ("select shared.create_environment(%s, 'x', 'STAGING')", project),
         ("select apiauth.create_environment(%s, 'x', 'STAGING', 'x', 'abcd', 'y', 'abcd')", project),
         ("select apiauth.issue_environment_keys(%s, 'x', 'abcd', 'y', 'abcd', '0')", environment),
+        ("select shared.create_branch(%s, 'x')", preview),
+        ("insert into shared.preview_branches (environment_id, name) values (%s, 'x')", preview),
+        ("update shared.preview_branches set archived_at = now() where id = %s returning 1", branch),
         (
             "select apiauth.create_organization_token(%s, 'x', 'x', 'abcd', '{agreements:read}', '1 day')",
             referrer.organization_id,

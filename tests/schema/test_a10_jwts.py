@@ -111,13 +111,13 @@ async def test_neither_half_of_the_key_is_enough(mint: Mint, refused: Refused, s
     """What a dump holds, and what the service holds: neither signs."""
     token = await mint()
     assert token.entrance
-    signed = str(token.entrance[4])
+    signed = str(token.entrance[5])
     [[ours]] = await stage.as_guard("select apiauth.derived('jwt ' || %s)", mint.kid)
     for key in (ours, HALF, hashlib.sha256(ours).digest(), hashlib.sha256(HALF).digest(), HALF + ours):
         forged = f"{signed}.{encoded(hmac.digest(key, signed.encode(), hashlib.sha256))}"
         async with refused(*UNKNOWN):
             await jwt(stage, forged).enter()
-    for position, value in ((1, None), (1, b""), (4, None), (4, ""), (5, None), (5, b""), (5, bytes(32))):
+    for position, value in ((1, None), (1, b""), (5, None), (5, ""), (6, None), (6, b""), (6, bytes(32))):
         wrong = [*token.entrance]
         wrong[position] = value
         async with refused(*UNKNOWN):

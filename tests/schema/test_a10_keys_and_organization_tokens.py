@@ -27,7 +27,10 @@ async def test_a_token_is_its_organization_and_never_a_user(as_referrer: Party) 
 async def test_a_secret_key_enters_everywhere_a_public_one_not_in_production(
     given: Given, refused: Refused, kind: str
 ) -> None:
-    secret, public = await given.keys(await given.environment(kind))
+    environment = await given.environment(kind)
+    if kind == "PREVIEW":
+        await given.branch(environment, "main")
+    secret, public = await given.keys(environment, branch="main" if kind == "PREVIEW" else None)
     await secret.enter()
     if kind == "PRODUCTION":
         async with refused(*UNKNOWN):

@@ -58,10 +58,10 @@ async def test_a_grant_of_the_same_transaction_is_refused(given: Given, refused:
         await as_referrer(TAKE, number)
 
 
-async def test_a_grant_is_good_for_a_minute(given: Given, stage: Stage, as_referrer: Party) -> None:
+async def test_a_grant_is_good_for_seconds(given: Given, stage: Stage, as_referrer: Party) -> None:
     await given.secret()
     number = await given.committed_read_grant()
-    await stage.unbound("update secretstore.read_grants set granted_at = granted_at - interval '61 seconds'")
+    await stage.unbound("update secretstore.read_grants set granted_at = granted_at - interval '11 seconds'")
     assert await as_referrer(TAKE, number) == []
 
 
@@ -219,7 +219,7 @@ async def test_a_secrets_environment_is_of_its_organization(
             as_mentor.organization_id, environment,
         )  # fmt: skip
     for each in (environment, UUID(int=0)):
-        async with refused("not_found", "P0002"):  # acting_scope asks
+        async with refused("not_found", "P0002"):  # scope_of asks
             await as_mentor("select secretstore.reserve_version('key', %s, null)", each)
 
 

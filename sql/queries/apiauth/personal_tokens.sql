@@ -21,3 +21,7 @@ limit :limit;
 -- name: revoke_personal_token(id)$
 -- Revoke one of the caller's tokens; false where there is no such token.
 select apiauth.revoke_personal_token(:id) as "is_revoked!";
+
+-- name: revoke_own_token()$
+-- Revoke the token that asks; false where it is no personal access token.
+select apiauth.revoke_own_token() as "is_revoked!";

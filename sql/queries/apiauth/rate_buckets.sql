@@ -4,3 +4,10 @@
 select
     a.is_taken as "is_taken!", a.remaining as "remaining!", a.retry_after as "retry_after!", a.full_after as "full_after!"
 from apiauth.take_attempt(:bucket, :capacity, :period) as a;
+
+-- name: take_own_attempt(act, capacity, period)<!
+-- Take one of the attempts that the caller's user has for a period, wherever he calls from.
+-- record: Attempt
+select
+    a.is_taken as "is_taken!", a.remaining as "remaining!", a.retry_after as "retry_after!", a.full_after as "full_after!"
+from apiauth.take_attempt(:act || ' of ' || shared.current_user_id(), :capacity, :period) as a;

@@ -6,6 +6,7 @@ select
     (select o.slug from shared.organizations as o where o.id = a.organization_id) as "organization?",
     a.environment_id as "environment_id?",
     (select e.slug from shared.environments as e where e.id = a.environment_id) as "environment?",
+    (select b.name from shared.preview_branches as b where b.id = a.branch_id) as "branch?",
     a.role as "role?", a.scopes as "scopes?", a.is_platform_admin as "is_platform_admin!"
 from shared.current_actor() as a;
 

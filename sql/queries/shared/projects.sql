@@ -21,6 +21,20 @@ select p.id, p.organization_id, p.name, p.slug, p.created_at
 from shared.projects as p
 where p.id = :id;
 
+-- name: get_environment(id)^
+-- Return an environment that the caller may see.
+-- record: Environment
+select e.id, e.organization_id, e.project_id, e.slug, e.type, e.created_at
+from shared.environments as e
+where e.id = :id;
+
+-- name: get_environment_of_project(id, project_id)^
+-- Return an environment that the caller may see, if it is of this project.
+-- record: Environment
+select e.id, e.organization_id, e.project_id, e.slug, e.type, e.created_at
+from shared.environments as e
+where e.id = :id and e.project_id = :project_id;
+
 -- name: list_environments(project_id, after, limit)
 -- List the environments of a project, in order of their creation.
 -- record: Environment

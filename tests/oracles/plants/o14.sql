@@ -14,6 +14,10 @@ update apiauth.passwords set key_digest = 'secret';
 alter table apiauth.esign_keys drop constraint esign_keys_stored_as_digest cascade;
 update apiauth.esign_keys set digest = 'whsec_0';
 
+-- it is not stored as a digest
+alter table apiauth.device_codes drop constraint device_codes_stored_as_digests cascade;
+update apiauth.device_codes set user_digest = 'WDJB-MJHT' where token_id = :device_token;
+
 -- its salt is not 16 bytes
 alter table apiauth.passwords drop constraint passwords_salt_is_16_bytes cascade;
 update apiauth.passwords set salt = '';
@@ -27,6 +31,25 @@ alter table apiauth.personal_tokens drop constraint personal_tokens_digest_key c
 insert into apiauth.personal_tokens (user_id, name, digest, token_hint, scopes, expires_at)
 select user_id, name, digest, token_hint, scopes, expires_at
 from apiauth.personal_tokens;
+
+-- another has the same digest
+alter table apiauth.device_codes drop constraint device_codes_user_digest_key cascade;
+update apiauth.device_codes set user_digest = sha256('x');
+
+-- it has no end within 10 minutes
+alter table apiauth.device_codes drop constraint device_codes_end_within_10_minutes cascade;
+update apiauth.device_codes set expires_at = expires_at + interval '1 day' where token_id = :device_token;
+
+-- it yielded a token unapproved, or after its end
+alter table apiauth.device_codes drop constraint device_codes_redeemed_approved_in_time cascade;
+update apiauth.device_codes set is_approved = false where token_id = :device_token;
+
+-- it yielded a token unapproved, or after its end
+alter table apiauth.device_codes drop constraint device_codes_redeemed_approved_in_time cascade;
+update apiauth.device_codes set redeemed_at = expires_at + interval '1 second' where token_id = :device_token;
+
+-- its token is not of the user who approved it
+update apiauth.device_codes set user_id = :referee where token_id = :device_token;
 
 -- it has no end within 30 days
 alter table apiauth.sessions drop constraint sessions_end_within_30_days cascade;

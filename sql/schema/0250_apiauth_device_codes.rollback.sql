@@ -1,0 +1,10 @@
+drop function apiauth.revoke_all(text);
+drop function apiauth.revoke_own_token();
+drop function apiauth.redeem_device(bytea, bytea, text);
+drop type apiauth.redeemed_device;
+drop function apiauth.decide_device(bytea, boolean);
+drop function apiauth.find_device(bytea);
+drop type apiauth.device_request;
+drop function apiauth.request_device(bytea, bytea, text, inet, text[], interval);
+drop table apiauth.device_codes;
+drop function apiauth.device_codes_settled_once();
