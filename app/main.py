@@ -16,6 +16,7 @@ from app.database import Database
 from app.errors import answer_refusal
 from app.sealing import Keyring, Sealer, Stamp, derive
 from app.secretstore import routes as secretstore
+from app.secretstore.cache import SealedCache
 from app.secretstore.paths import keyed
 from app.secretstore.secrets import secrets_at
 from app.secretstore.store import Origin, SecretStore
@@ -83,6 +84,7 @@ def create_app(settings: Settings, handlers: list[Any] | None = None) -> Litesta
 
 def _state(settings: Settings, database: Database) -> State:
     secret_keys = Keyring(settings.master_keys, PURPOSE)
+    cache = SealedCache(database, settings.secret_cache_seconds)
     return State(
         {
             "settings": settings,
@@ -93,29 +95,32 @@ def _state(settings: Settings, database: Database) -> State:
             "answers": Sealer(settings.master_key, "stored answers", settings.master_keys[1:]),
             "jwt_half": derive(settings.master_key, "JWTs"),
             "cursors": Stamp(settings.master_key, "cursors"),
+            "secret_cache": cache,
             "secret_keys": secret_keys,
-            "secrets": secrets_at(settings.secret_place, _own_store(settings, database, secret_keys)),
+            "secrets": secrets_at(settings.secret_place, _own_store(settings, database, secret_keys, cache)),
             "requests": Stamp(settings.master_key, "requests"),
             "user_codes": Stamp(settings.master_key, "user codes"),
         }
     )
 
 
-def _own_store(settings: Settings, database: Database, keyring: Keyring) -> SecretStore | None:
+def _own_store(settings: Settings, database: Database, keyring: Keyring, cache: SealedCache) -> SecretStore | None:
     """Return what the service's own code may use of the secret store, if it has a token."""
     if settings.secret_token is None:
         return None
     credential = of_token(settings.secret_token.get_secret_value())
-    return SecretStore(database, keyring, credential, Origin("service"))
+    return SecretStore(database, keyring, credential, Origin("service"), cache=cache)
 
 
 @asynccontextmanager
 async def _connected(app: Litestar) -> AsyncIterator[None]:
     database: Database = app.state.database
     await database.open()
+    app.state.secret_cache.start()
     await app.state.axioms.load()
     await app.state.esign_trust.establish()
     try:
         yield
     finally:
+        await app.state.secret_cache.stop()
         await database.close()

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     given_esign_secret: Annotated[SecretStr | None, NoDecode] = Field(None, validation_alias=f"{PREFIX}ESIGN_SECRET")
     secret_provider: str = "postgresql"  # noqa: S105 - a name
     secret_token: SecretStr | None = None
+    secret_cache_seconds: Annotated[int, Field(ge=0, le=3600)] = 0
     session_url: SecretStr | None = None
     session_idle: Seconds = 7 * 24 * 3600
     session_absolute: Seconds = 30 * 24 * 3600

@@ -12,11 +12,13 @@ import msgspec
 from app.database import Credential, Database, Transaction
 from app.sealing import Keyring
 from app.secretstore import metrics, queries, values
-from app.secretstore.queries import Place, SealedVersion, Secret
+from app.secretstore.cache import Asker, SealedCache
+from app.secretstore.queries import Place, ReadGrant, SealedVersion, Secret
 from app.secretstore.values import SecretAltered, SecretNotFound, Value
 
 T = TypeVar("T")
 
+NOTHING = UUID(int=0)
 INTEGRITY = "secret_integrity"  # as the database calls it where it notices by itself
 
 
@@ -50,19 +52,22 @@ class SecretStore:
     psycopg.Error for what PostgreSQL refuses: the scope, the role, an unexpected version.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - who, from where, in what, and with which keys
         self,
         database: Database,
         keyring: Keyring,
         credential: Credential | None,
         origin: Origin,
+        *,
         environment_id: UUID | None = None,
+        cache: SealedCache | None = None,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._credential = credential
         self._origin = origin
         self.environment_id = environment_id
+        self._cache = cache
 
     @overload
     async def get(self, key: str) -> Any: ...
@@ -114,13 +119,8 @@ class SecretStore:
 
         The audit rows are committed before the sealed values leave PostgreSQL.
         """
-        number = os.urandom(32)
         with metrics.failures(metrics.POSTGRESQL, metrics.READ, len(keys)):
-            refusals, sealed = await self._database.run_then(
-                self._credential,
-                lambda db: self._granted(db, number, keys, version),
-                lambda db, refusals: _taken(db, number, refusals),
-            )
+            refusals, sealed = await self._sealed(list(dict.fromkeys(keys)), version)
         opened = {row.key: self._opened(row) for row in sealed}
         altered = [key for key, value in opened.items() if value is None]
         for key in altered:
@@ -133,22 +133,47 @@ class SecretStore:
         _count(reading)
         return reading
 
+    async def _sealed(
+        self, keys: Sequence[str], version: int | None
+    ) -> tuple[dict[str, str | None], list[SealedVersion]]:
+        """Have reads granted and take what the process does not hold; returns refusals by key, and sealed values."""
+        number, digest = os.urandom(32), self._credential.digest if self._credential else b""
+        asker = Asker(digest, self.environment_id, version)
+        held = {} if self._cache is None else self._cache.find(asker, keys)
+        grants, taken = await self._database.run_then(
+            self._credential,
+            lambda db: self._granted(db, number, keys, version, held),
+            lambda db, grants: _taken(db, number, grants),
+        )
+        hits = {grant.key: held[grant.key] for grant in grants if grant.is_held and grant.refusal is None}
+        if self._cache is not None:
+            self._cache.keep(asker, taken, hits)
+        return {grant.key: grant.refusal for grant in grants}, [*taken, *hits.values()]
+
     async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
         """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
-        return await self.run(lambda db: self._granted(db, number, keys, version))
+        grants = await self.run(lambda db: self._granted(db, number, keys, version, {}))
+        return {grant.key: grant.refusal for grant in grants}
 
     async def _granted(
-        self, db: Transaction, number: bytes, keys: Sequence[str], version: int | None
-    ) -> dict[str, str | None]:
-        grants = await queries.grant_reads(
+        self,
+        db: Transaction,
+        number: bytes,
+        keys: Sequence[str],
+        version: int | None,
+        held: Mapping[str, SealedVersion],
+    ) -> list[ReadGrant]:
+        found = [held.get(key) for key in keys]
+        return await queries.grant_reads(
             db,
             digest=hashlib.sha256(number).digest(),
-            keys=list(dict.fromkeys(keys)),
+            keys=list(keys),
             environment_id=self.environment_id,
             version=version,
+            held_ids=[each.secret_id if each else NOTHING for each in found],
+            held_versions=[each.version if each else 0 for each in found],
             **self._told,
         )
-        return {grant.key: grant.refusal for grant in grants}
 
     async def put(self, db: Transaction, key: str, raw: bytes, change: Change) -> Secret:
         """Put a value in a transaction that has entered."""
@@ -216,10 +241,10 @@ class SecretStore:
 
 
 async def _taken(
-    db: Transaction, number: bytes, refusals: dict[str, str | None]
-) -> tuple[dict[str, str | None], list[SealedVersion]]:
-    sealed = await queries.take_reads(db, number=number) if None in refusals.values() else []
-    return refusals, sealed
+    db: Transaction, number: bytes, grants: list[ReadGrant]
+) -> tuple[list[ReadGrant], list[SealedVersion]]:
+    is_granted = any(grant.refusal is None and not grant.is_held for grant in grants)
+    return grants, await queries.take_reads(db, number=number) if is_granted else []
 
 
 def _count(reading: Reading) -> None:
