@@ -38,11 +38,15 @@ class Later(NamedTuple):
 
 
 LATER = {
+    "admin": Later("app.commands.admin", "Appoint platform admins, make users, end what leaked."),
     "axioms": Later("app.commands.axioms", "Show the axioms and what enforces them."),
     "demo": Later("app.commands.demo", "Play the whole story against the service."),
     "master-key": Later("app.commands.masterkey", "Make master keys, and have AWS KMS keep them."),
+    "login": Later("app.commands.login", "Log this machine in, with a browser here or anywhere."),
+    "logout": Later("app.commands.logout", "Revoke the token of this machine."),
     "oracles": Later("app.commands.oracles", "Ask the database for violations."),
     "secret": Later("app.commands.secret", "Keep and use secrets."),
+    "token": Later("app.commands.token", "Make, list and revoke personal access tokens."),
     "verify": Later("app.commands.verify", "Verify an exported timeline without the service."),
 }
 
@@ -229,36 +233,6 @@ def check() -> int:
     if not complaints:
         click.echo("The configuration, the login and the schema are good.")
     return FOUND_SOMETHING if complaints else 0
-
-
-@cli.group()
-def admin() -> None:
-    """Appoint the people who judge disputes."""
-
-
-@admin.command("grant")
-@click.argument("email")
-def admin_grant(email: str) -> None:
-    """Make the user with this EMAIL a platform admin."""
-    _as_owner("select shared.grant_platform_admin(%s)", email)
-    click.echo(f"{email} is a platform admin.")
-
-
-@admin.command("revoke")
-@click.argument("email")
-def admin_revoke(email: str) -> None:
-    """Take that away again."""
-    _as_owner("select shared.revoke_platform_admin(%s)", email)
-    click.echo(f"{email} is no platform admin.")
-
-
-def _as_owner(statement: str, email: str) -> None:
-    import psycopg
-
-    with expected(), _addresses(configured()) as (_, owner_url), psycopg.connect(owner_url) as connection:
-        connection.execute("set role brokerflow_owner")
-        if connection.execute(statement.encode(), [email]).fetchone() != (True,):
-            raise Found(f"nothing to change for {email}: is it registered, in that spelling?")
 
 
 def _end_on_signals() -> None:

@@ -22,7 +22,18 @@ from app.secretstore.secrets import secrets_at
 from app.secretstore.store import Origin, SecretStore
 from app.secretstore.values import PURPOSE
 from app.settings import Settings
-from app.shared import branches, catalog, health, identity, members, openapi, organizations, projects
+from app.shared import (
+    branches,
+    catalog,
+    external_accounts,
+    health,
+    identity,
+    invitations,
+    members,
+    openapi,
+    organizations,
+    projects,
+)
 from app.shared.actor import provide_actor, provide_expected_version, provide_visitor
 from app.shared.axioms import AxiomTable
 from app.shared.credentials import of_token
@@ -37,8 +48,10 @@ HANDLERS: list[Any] = [
     *identity.handlers,
     *organizations.handlers,
     *members.handlers,
+    *invitations.handlers,
     *projects.handlers,
     *branches.handlers,
+    *external_accounts.handlers,
     *apiauth.handlers,
     *organization_tokens.handlers,
     *environment_keys.handlers,

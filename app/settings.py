@@ -105,7 +105,7 @@ class Settings(BaseSettings):
         """The keys that sign e-sign webhooks, each good by itself; one is made in the home folder if need be."""
         given = self.given_esign_secret
         listed = given.get_secret_value() if given else _generated(self.home / "esign.secret", 32, ESIGN_PREFIX)
-        return _esign_keys(listed)
+        return esign_keys_of(listed)
 
     @property
     def secret_place(self) -> SecretPlace:
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     def _check_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         is_master_key = info.field_name == "given_master_key"
         if value is not None:
-            (masterkeys.parse if is_master_key else _esign_keys)(value.get_secret_value())
+            (masterkeys.parse if is_master_key else esign_keys_of)(value.get_secret_value())
         elif info.data.get("env") == "production":
             example = "openssl rand -base64 32"
             example = example if is_master_key else f'echo "{ESIGN_PREFIX}$({example})"'
@@ -198,8 +198,8 @@ def _secret_place(text: str) -> SecretPlace:
     return SecretPlace(match["provider"], match["path"] or "")
 
 
-def _esign_keys(listed: str) -> tuple[bytes, ...]:
-    """Read one or several secrets, separated by spaces or commas."""
+def esign_keys_of(listed: str) -> tuple[bytes, ...]:
+    """Read one or several webhook secrets, separated by white space or commas; raises ValueError."""
     keys = []
     for secret in listed.replace(",", " ").split():
         key = masterkeys.decode(secret.removeprefix(ESIGN_PREFIX))

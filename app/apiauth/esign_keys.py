@@ -31,7 +31,8 @@ class EsignTrust:
         except InvalidAuthorizationSpecification:
             logger.error(  # noqa: TRY400 - the refusal says it all
                 "webhook secrets not trusted: BROKERFLOW_ESIGN_SECRET holds none that this database trusts, so every "
-                "webhook is refused. List a trusted secret beside the new ones, or run apiauth.replace_esign_keys."
+                "webhook is refused. List a trusted secret beside the new ones, or run brokerflow admin "
+                "replace-esign-keys."
             )
         except (psycopg.Error, DatabaseUnavailable) as error:
             logger.warning("webhook secrets not introduced yet", error=type(error).__name__)

@@ -58,9 +58,9 @@ class NewToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: Annotated[
         list[str],
         Meta(
-            description="What it may do: agreements:read, agreements:write, contacts:read, organizations:write, "
-            "secrets:read, secrets:write, tokens:write, votes:write; unless said, the first two. A token mints none "
-            "that it lacks.",
+            description="What it may do: accounts:read, accounts:write, agreements:read, agreements:write, "
+            "contacts:read, organizations:write, secrets:read, secrets:write, tokens:write, votes:write; unless said, "
+            "agreements:read and agreements:write. A token mints none that it lacks.",
             examples=[["agreements:read"]],
         ),
     ] = msgspec.field(default_factory=lambda: [*DEFAULT_SCOPES])

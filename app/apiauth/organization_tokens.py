@@ -29,9 +29,9 @@ class NewOrganizationToken(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     scopes: Annotated[
         list[str],
         Meta(
-            description="What it may do: agreements:read, organizations:write, secrets:read, secrets:write. "
-            "What records a person takes a person, so agreements:write, contacts:read and votes:write are not among "
-            "them.",
+            description="What it may do: accounts:read, accounts:write, agreements:read, organizations:write, "
+            "secrets:read, secrets:write, tokens:write. What records a person takes a person, so agreements:write, "
+            "contacts:read and votes:write are not among them.",
             examples=[["agreements:read"]],
         ),
     ]

@@ -10,7 +10,6 @@ from typing import Any, TextIO
 from urllib.parse import quote
 
 import click
-import httpx
 import msgspec
 import psycopg
 from rich.console import Console
@@ -18,43 +17,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from app.cli import FOUND_SOMETHING, Found, Refused, _addresses, configured, expected
+from app.commands.client import TOKEN, Service, served
 from app.database import Transaction
 from app.queries import register_adapters
 from app.sealing import Keyring
 from app.secretstore.rotation import Rotation, rotate
 from app.secretstore.values import PURPOSE
 
-TOKEN = "BROKERFLOW_TOKEN"  # noqa: S105 - the name of a variable
 VAULT = "-c role=brokerflow_vault"
-
-
-class Service:
-    """The service, as one token may use it."""
-
-    def __init__(self, url: str, token: str, environment: str | None, organization: str | None) -> None:
-        headers = {"Authorization": f"Bearer {token}", **({"X-Organization": organization} if organization else {})}
-        parameters = {"environment": environment} if environment else {}
-        self._client = httpx.Client(base_url=url, headers=headers, params=parameters, timeout=30, trust_env=False)
-
-    def send(self, method: str, path: str, **request: Any) -> Any:
-        """Send a request; returns the decoded answer. Raises Found with the problem in a sentence."""
-        try:
-            response = self._client.request(method, path, **request)
-        except httpx.HTTPError as error:
-            raise Found(f"{self._client.base_url} does not answer: {type(error).__name__}.") from None
-        if response.is_success:
-            return response.content
-        raise Found(_sentence(response))
-
-    def items(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
-        """Yield the items of every page of a list."""
-        cursor: dict[str, str] = {}
-        while True:
-            page = msgspec.json.decode(self.send("GET", path, params={**parameters, **cursor, "limit": "100"}))
-            yield from page["items"]
-            if page["next_cursor"] is None:
-                return
-            cursor = {"cursor": page["next_cursor"]}
 
 
 class _Read(msgspec.Struct):
@@ -63,42 +33,23 @@ class _Read(msgspec.Struct):
     value: msgspec.Raw
 
 
-def _sentence(response: httpx.Response) -> str:
-    try:
-        problem = response.json()
-        wrong = "; ".join(f"{each['field']} {each['message']}" for each in problem.get("errors", []))
-        return f"{problem['detail']} ({problem['code']}{', ' + wrong if wrong else ''})"
-    except (ValueError, KeyError, TypeError):
-        return f"what answers is not BrokerFlow: status {response.status_code}."
-
-
 @click.group(name="secret")
 def command() -> None:
     """Keep and use secrets, over HTTP with a token of scope secrets:read or secrets:write.
 
-    The token is read from BROKERFLOW_TOKEN or a file; values from standard input, a file or a prompt.
+    The token is read from BROKERFLOW_TOKEN, a file, or where brokerflow login keeps it; values from standard input, a
+    file or a prompt.
     """
 
 
 def _served(act: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say where the service is, and the service."""
+    """Give a command the service, and the environment that its secrets are in."""
 
-    @click.option("--url", help="Where the service answers, instead of BROKERFLOW_HOST and BROKERFLOW_PORT.")
-    @click.option("--token-file", type=click.File("r"), help=f"Holds the token, instead of {TOKEN}.")
     @click.option("--environment", metavar="ID", help="An environment, instead of the organization itself.")
-    @click.option("--organization", metavar="SLUG", help="One of your organizations, where there are several.")
+    @served
     @wraps(act)
-    def run(
-        url: str | None, token_file: TextIO | None, environment: str | None, organization: str | None, **rest: Any
-    ) -> Any:
-        token = token_file.read().strip() if token_file else os.environ.get(TOKEN, "")
-        if not token:
-            raise Refused(f"a token is needed: set {TOKEN}, or give --token-file.")
-        if url is None:
-            settings = configured()
-            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-            url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-        return act(Service(url.rstrip("/"), token, environment, organization), **rest)
+    def run(service: Service, environment: str | None, **rest: Any) -> Any:
+        return act(service.within(environment), **rest)
 
     return run
 

@@ -194,17 +194,11 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
 
 
 def _operation_of(handler: HTTPRouteHandler) -> type[Operation]:
-    match (
-        "actor" in handler.parsed_fn_signature.parameters,
-        _is_branched(handler),
-        handler.http_methods <= SAFE_METHODS,
-    ):
-        case False, _, _:
-            return Anonymous
-        case _, is_branched, True:
-            return Branched if is_branched else Operation
-        case _, is_branched, _:
-            return BranchedCommand if is_branched else Command
+    if "actor" not in handler.parsed_fn_signature.parameters:
+        return Anonymous
+    if handler.http_methods <= SAFE_METHODS:
+        return Branched if _is_branched(handler) else Operation
+    return BranchedCommand if _is_branched(handler) else Command
 
 
 def _is_branched(handler: HTTPRouteHandler) -> bool:

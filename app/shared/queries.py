@@ -2,17 +2,18 @@
 
 # ruff: noqa: A002, D401
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from app.queries import Connection, Json, execute, load, many, maybe_one, one
 
 _QUERIES = load("shared")
 CredentialKind = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
 EnvironmentType = Literal["DEVELOPMENT", "STAGING", "PREVIEW", "PRODUCTION"]
+InvitationState = Literal["open", "accepted", "declined", "revoked"]
 MemberRole = Literal["viewer", "agent", "admin", "owner"]
 
 
@@ -72,11 +73,58 @@ class Branch(Struct, frozen=True):
     archived_at: datetime | None
 
 
+class ExternalAccount(Struct, frozen=True):
+    """A row of create_external_account and 4 more."""
+
+    id: UUID
+    environment_id: UUID
+    identifier: str
+    metadata: Raw
+    created_at: datetime
+
+
+class Environment(Struct, frozen=True):
+    """A row of get_own_environment and 3 more."""
+
+    id: UUID
+    organization_id: UUID
+    project_id: UUID
+    slug: str
+    type: EnvironmentType
+    created_at: datetime
+
+
 class StoredResponse(Struct, frozen=True):
     """A row of find_response."""
 
     status: int
     response: bytes
+
+
+class Invitation(Struct, frozen=True):
+    """A row of create_invitation and 3 more."""
+
+    id: UUID
+    organization_id: UUID
+    email: str
+    role: MemberRole
+    state: InvitationState
+    invited_by: UUID | None
+    created_at: datetime
+    expires_at: datetime
+    settled_at: datetime | None
+
+
+class ReceivedInvitation(Struct, frozen=True):
+    """A row of list_received_invitations."""
+
+    id: UUID
+    organization_id: UUID
+    organization: str
+    title: str
+    role: MemberRole
+    created_at: datetime
+    expires_at: datetime
 
 
 class Membership(Struct, frozen=True):
@@ -114,17 +162,6 @@ class Project(Struct, frozen=True):
     organization_id: UUID
     name: str
     slug: str
-    created_at: datetime
-
-
-class Environment(Struct, frozen=True):
-    """A row of get_environment and 2 more."""
-
-    id: UUID
-    organization_id: UUID
-    project_id: UUID
-    slug: str
-    type: EnvironmentType
     created_at: datetime
 
 
@@ -174,6 +211,61 @@ async def archive_branch(db: Connection, *, id: UUID, environment_id: UUID) -> B
     return await maybe_one(db, _QUERIES["archive_branch"], Branch, {"id": id, "environment_id": environment_id})
 
 
+async def create_external_account(
+    db: Connection, *, environment_id: UUID, identifier: str, metadata: object
+) -> ExternalAccount:
+    """Create an account of an environment."""
+    return await one(
+        db,
+        _QUERIES["create_external_account"],
+        ExternalAccount,
+        {"environment_id": environment_id, "identifier": identifier, "metadata": Json(metadata)},
+    )
+
+
+async def list_external_accounts(
+    db: Connection, *, environment_id: UUID, identifier: str | None = None, after: UUID | None = None, limit: int
+) -> list[ExternalAccount]:
+    """List the accounts of an environment, in order of their creation, or the one of an identifier."""
+    return await many(
+        db,
+        _QUERIES["list_external_accounts"],
+        ExternalAccount,
+        {"environment_id": environment_id, "identifier": identifier, "after": after, "limit": limit},
+    )
+
+
+async def get_external_account(db: Connection, *, id: UUID, environment_id: UUID) -> ExternalAccount | None:
+    """Return an account of an environment."""
+    return await maybe_one(
+        db, _QUERIES["get_external_account"], ExternalAccount, {"id": id, "environment_id": environment_id}
+    )
+
+
+async def change_external_account(
+    db: Connection, *, metadata: object, id: UUID, environment_id: UUID
+) -> ExternalAccount | None:
+    """Put other metadata in place of an account's."""
+    return await maybe_one(
+        db,
+        _QUERIES["change_external_account"],
+        ExternalAccount,
+        {"metadata": Json(metadata), "id": id, "environment_id": environment_id},
+    )
+
+
+async def delete_external_account(db: Connection, *, id: UUID, environment_id: UUID) -> ExternalAccount | None:
+    """Delete an account; its identifier may be taken again."""
+    return await maybe_one(
+        db, _QUERIES["delete_external_account"], ExternalAccount, {"id": id, "environment_id": environment_id}
+    )
+
+
+async def get_own_environment(db: Connection, *, id: UUID) -> Environment | None:
+    """Return an environment of the organization that the caller acts in."""
+    return await maybe_one(db, _QUERIES["get_own_environment"], Environment, {"id": id})
+
+
 async def find_response(db: Connection, *, key: str, route: str, request_digest: bytes) -> StoredResponse | None:
     """The response that this key got before; none, and the key is this transaction's."""
     return await maybe_one(
@@ -190,6 +282,49 @@ async def store_response(
         _QUERIES["store_response"],
         {"key": key, "route": route, "request_digest": request_digest, "status": status, "response": response},
     )
+
+
+async def create_invitation(
+    db: Connection, *, organization_id: UUID, email: str, role: MemberRole, lifetime: timedelta
+) -> Invitation:
+    """Invite an address to an organization."""
+    return await one(
+        db,
+        _QUERIES["create_invitation"],
+        Invitation,
+        {"organization_id": organization_id, "email": email, "role": role, "lifetime": lifetime},
+    )
+
+
+async def list_invitations(
+    db: Connection, *, organization_id: UUID, before: UUID | None = None, limit: int
+) -> list[Invitation]:
+    """List the invitations of an organization that the caller administers, newest first."""
+    return await many(
+        db,
+        _QUERIES["list_invitations"],
+        Invitation,
+        {"organization_id": organization_id, "before": before, "limit": limit},
+    )
+
+
+async def revoke_invitation(db: Connection, *, id: UUID, organization_id: UUID) -> Invitation | None:
+    """Take an invitation back."""
+    return await maybe_one(
+        db, _QUERIES["revoke_invitation"], Invitation, {"id": id, "organization_id": organization_id}
+    )
+
+
+async def list_received_invitations(
+    db: Connection, *, before: UUID | None = None, limit: int
+) -> list[ReceivedInvitation]:
+    """List the invitations that the caller may accept, newest first."""
+    return await many(db, _QUERIES["list_received_invitations"], ReceivedInvitation, {"before": before, "limit": limit})
+
+
+async def answer_invitation(db: Connection, *, state: InvitationState, id: UUID) -> Invitation | None:
+    """Accept or decline an invitation of the caller's address."""
+    return await maybe_one(db, _QUERIES["answer_invitation"], Invitation, {"state": state, "id": id})
 
 
 async def add_member(db: Connection, *, organization_id: UUID, email: str, role: MemberRole) -> Membership:

@@ -41,16 +41,20 @@ versions as (
     group by a.id
     having a.version <> count(e.seq)
 )
-select coalesce('agreement/' || f.agreement_id, 'outbox') as subject, f.finding, f.seq
+select coalesce(f.subject, 'agreement/' || f.agreement_id, 'outbox') as subject, f.finding, f.seq
 from (
-    select * from missing
+    select null as subject, * from missing
     union all
-    select * from strays
+    select null, * from strays
     union all
-    select * from altered
+    select null, * from altered
     union all
-    select * from repeats
+    select null, * from repeats
     union all
-    select * from versions
+    select null, * from versions
+    union all
+    select 'invitation/' || i.id, null, null, 'the invitation left no message'
+    from shared.invitations as i
+    where not exists (select from shared.outbox as o where o.topic = 'organization.invitation' and o.event_id = i.id)
 ) as f
 order by subject, f.seq, f.finding;

@@ -1,4 +1,5 @@
 drop function shared.acting_organization(text);
+drop function shared.required_organization(shared.actor, text);
 drop function shared.organization_of(shared.actor, text);
 drop function shared.acting_person();
 drop function shared.current_actor_id();

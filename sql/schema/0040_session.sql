@@ -32,6 +32,8 @@ create function shared.minimum_role(scope text) returns shared.member_role
 language sql immutable parallel safe
 as $$
     select case minimum_role.scope
+        when 'accounts:read' then 'agent'
+        when 'accounts:write' then 'agent'
         when 'agreements:read' then 'viewer'
         when 'agreements:write' then 'agent'
         when 'contacts:read' then 'agent'
@@ -263,6 +265,23 @@ $$;
 
 comment on function shared.organization_of(shared.actor, text) is 'The organization of an actor whose credential bears the scope and whose role may use it; refuses another.';
 
+-- Commands that name what is an organization's ask this, lest who has none be told that what he names is not there.
+create function shared.required_organization(actor shared.actor, scope text) returns uuid
+language plpgsql stable parallel restricted
+set search_path = ''
+as $$
+declare
+    v_organization_id uuid := shared.organization_of(required_organization.actor, required_organization.scope);
+begin
+    if v_organization_id is null then
+        perform shared.refuse('actor_is_member', 'this takes an organization, and the actor works for none', 'insufficient_privilege');
+    end if;
+    return v_organization_id;
+end;
+$$;
+
+comment on function shared.required_organization(shared.actor, text) is 'The same; refuses where the actor has none.';
+
 -- Policies compare a row's tenant with this.
 create function shared.acting_organization(scope text) returns uuid
 language sql stable parallel restricted
@@ -272,5 +291,6 @@ comment on function shared.acting_organization(text) is 'Axiom A9: the actor''s 
 
 grant execute on function
     shared.current_user_id(), shared.current_organization_id(), shared.current_environment_id(), shared.current_actor_id(),
-    shared.acting_person(), shared.organization_of(shared.actor, text), shared.acting_organization(text)
+    shared.acting_person(), shared.organization_of(shared.actor, text), shared.required_organization(shared.actor, text),
+    shared.acting_organization(text)
 to brokerflow_app, brokerflow_guard, brokerflow_vault, brokerflow_auditor;

@@ -9,4 +9,5 @@ drop table shared.projects;
 drop table shared.memberships;
 drop table shared.organizations;
 drop table shared.users;
+drop function shared.address_key(text);
 drop table shared.axioms;

@@ -28,6 +28,22 @@ values
     ('A12', 'A dispute governs the money: opening freezes, upheld voids and invalidates, dismissed restores; a party never judges its own case.'),
     ('A13', 'One vote a user an API.');
 
+-- NFKC before, so that full-width letters have a case; and after, since some capitals are composed in small letters only.
+create function shared.address_key(email text) returns text
+language sql immutable parallel safe
+as $$ select normalize(lower(normalize(address_key.email, nfkc)), nfkc) $$;
+
+comment on function shared.address_key(text) is 'What is one email address, in whatever case and Unicode form it is written.';
+grant execute on function shared.address_key(text) to brokerflow_app, brokerflow_guard, brokerflow_auditor;
+
+do $$
+begin
+    if lower(U&'\00C4') <> U&'\00E4' then
+        raise warning 'this database knows the case of ASCII letters only, so email addresses in others have several accounts: create it with a UTF-8 locale';
+    end if;
+end;
+$$;
+
 create table shared.users (
     id uuid primary key default shared.uuidv7(),
     email text not null,
@@ -38,7 +54,7 @@ create table shared.users (
 );
 
 -- One person, one account: neither case nor Unicode form makes another address. Serves the login as well.
-create unique index users_email_in_any_case on shared.users (lower(normalize(email, nfkc)));
+create unique index users_email_in_any_case on shared.users (shared.address_key(email));
 
 comment on table shared.users is 'People. Credentials are in apiauth; a row here lets nobody in.';
 

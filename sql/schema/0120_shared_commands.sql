@@ -122,7 +122,7 @@ set search_path = ''
 as $$
     select u.id
     from shared.users as u
-    where lower(normalize(u.email, nfkc)) = lower(normalize(find_user_by_email.email, nfkc))
+    where shared.address_key(u.email) = shared.address_key(find_user_by_email.email)
         and exists (select from shared.memberships as m where m.user_id = shared.current_user_id() and m.role >= 'admin')
 $$;
 
@@ -276,7 +276,7 @@ as $$
     with granted as (
         insert into shared.platform_admins (user_id)
         select u.id from shared.users as u
-        where lower(normalize(u.email, nfkc)) = lower(normalize(grant_platform_admin.email, nfkc))
+        where shared.address_key(u.email) = shared.address_key(grant_platform_admin.email)
         on conflict (user_id) do update set granted_at = platform_admins.granted_at
         returning user_id
     )
@@ -292,7 +292,7 @@ as $$
     with revoked as (
         delete from shared.platform_admins as a
         using shared.users as u
-        where u.id = a.user_id and lower(normalize(u.email, nfkc)) = lower(normalize(revoke_platform_admin.email, nfkc))
+        where u.id = a.user_id and shared.address_key(u.email) = shared.address_key(revoke_platform_admin.email)
         returning a.user_id
     )
     select exists (select from revoked)

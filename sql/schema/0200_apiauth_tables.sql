@@ -1,6 +1,6 @@
 -- Credentials, all owned by the guard. What is stored is the digest of what an entrance takes, which is itself a
 -- digest of what its bearer holds: neither a dump nor a log replays.
--- depends: 0130_shared_access
+-- depends: 0145_shared_external_accounts
 
 set local role brokerflow_guard;
 

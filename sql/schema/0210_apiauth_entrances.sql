@@ -234,7 +234,7 @@ create function apiauth.scopes_of(kind shared.credential_kind) returns text[]
 language sql immutable parallel safe
 as $$
     select case scopes_of.kind
-        when 'secret_key' then array['agreements:read', 'secrets:read', 'secrets:write', 'tokens:write']
+        when 'secret_key' then array['accounts:read', 'accounts:write', 'agreements:read', 'secrets:read', 'secrets:write', 'tokens:write']
         else '{}'
     end
 $$;

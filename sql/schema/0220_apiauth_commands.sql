@@ -14,9 +14,9 @@ as $$
             select p.salt
             from shared.users as u
             join apiauth.passwords as p on p.user_id = u.id
-            where lower(normalize(u.email, nfkc)) = lower(normalize(password_salt.email, nfkc))
+            where shared.address_key(u.email) = shared.address_key(password_salt.email)
         ),
-        substring(apiauth.derived('salt ' || lower(normalize(password_salt.email, nfkc))) from 1 for 16)
+        substring(apiauth.derived('salt ' || shared.address_key(password_salt.email)) from 1 for 16)
     )
 $$;
 
@@ -101,7 +101,7 @@ begin
     select u.* into v_user
     from shared.users as u
     join apiauth.passwords as p on p.user_id = u.id
-    where lower(normalize(u.email, nfkc)) = lower(normalize(open_session.email, nfkc))
+    where shared.address_key(u.email) = shared.address_key(open_session.email)
         and p.key_digest = sha256(open_session.key)
     for key share of p;
     if not found then

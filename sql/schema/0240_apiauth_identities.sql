@@ -93,7 +93,7 @@ begin
     if not v_is_new then
         select u.id into v_user_id
         from shared.users as u
-        where lower(normalize(u.email, nfkc)) = lower(normalize(link_identity.verified_email, nfkc))
+        where shared.address_key(u.email) = shared.address_key(link_identity.verified_email)
             and lower(u.email collate "C") = lower(link_identity.verified_email collate "C");
         if not found then
             perform shared.refuse(

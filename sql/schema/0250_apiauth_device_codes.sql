@@ -243,7 +243,7 @@ begin
     lock table apiauth.sessions, apiauth.personal_tokens, apiauth.device_codes in share row exclusive mode;
     select u.id into v_user_id
     from shared.users as u
-    where lower(normalize(u.email, nfkc)) = lower(normalize(revoke_all.email, nfkc));
+    where shared.address_key(u.email) = shared.address_key(revoke_all.email);
     if not found then
         return;
     end if;

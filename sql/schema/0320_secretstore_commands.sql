@@ -23,11 +23,11 @@ language plpgsql stable
 set search_path = ''
 as $$
 declare
-    v_organization_id uuid := shared.organization_of(scope_of.actor, scope_of.right_needed);
+    v_organization_id uuid := shared.required_organization(scope_of.actor, scope_of.right_needed);
     v_own_id uuid := (scope_of.actor).environment_id;
     v_environment_id uuid := coalesce(scope_of.environment_id, v_own_id);
 begin
-    if v_organization_id is null or v_environment_id <> v_own_id or v_environment_id is distinct from v_own_id and not exists (
+    if v_environment_id <> v_own_id or v_environment_id is distinct from v_own_id and not exists (
         select from shared.environments as e where e.id = v_environment_id and e.organization_id = v_organization_id
     ) then
         perform shared.refuse('not_found', 'there is no such environment, or it is not yours', 'no_data_found');

@@ -18,11 +18,13 @@ from app.settings import Settings
 from app.shared.credentials import Taken, taken_by
 from tests.api.conftest import Caller, Json, Look, bearer, created, log_in
 
-SCOPES = {"agreements:read", "agreements:write", "contacts:read", "organizations:write", "secrets:read",
-          "secrets:write", "tokens:write", "votes:write"}  # fmt: skip
+SCOPES = {
+    "accounts:read", "accounts:write", "agreements:read", "agreements:write", "contacts:read", "organizations:write",
+    "secrets:read", "secrets:write", "tokens:write", "votes:write",
+}  # fmt: skip
 IMPERSONAL = SCOPES - {"agreements:write", "contacts:read", "votes:write"}
 # A secret key's are fixed; a public key has none.
-OF_SECRET_KEYS = {"agreements:read", "secrets:read", "secrets:write", "tokens:write"}
+OF_SECRET_KEYS = {"accounts:read", "accounts:write", "agreements:read", "secrets:read", "secrets:write", "tokens:write"}
 
 # What a request ends when it is let in: a credential that is asked for once more each time.
 ENDING: dict[str, Kind] = {

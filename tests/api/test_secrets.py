@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -419,7 +419,7 @@ def test_scopes_and_roles_are_needed_and_their_denials_recorded(
     problem(viewer.get("/api/secrets/k"), 403, "forbidden")
     assert audited(look, "k")[-1][:3] == ("secret.read", "denied", "member_role")
     problem(client.get("/api/secrets/k"), 401, "unauthenticated")
-    problem(enrol("nobody").get("/api/secrets/k"), 404, "not_found")
+    problem(enrol("nobody").get("/api/secrets/k"), 403, "forbidden")
 
 
 def test_reads_writes_and_denials_each_leave_a_row(owner: Caller, look: Look) -> None:
@@ -536,3 +536,19 @@ def test_what_was_moved_does_not_open(owner: Caller, other: Caller, look: Look, 
         problem(owner.get("/api/secrets/a"), 500, "secret_integrity")
         batch = owner.post("/api/secrets/batch", json={"keys": ["a"]}).json()
         assert (batch["values"], batch["errors"]["a"]["code"]) == ({}, "secret_integrity")
+
+
+def test_who_works_for_no_organization_is_told_so(enrol: Callable[..., Caller]) -> None:
+    nobody = enrol("anna")
+    for response in (
+        nobody.put("/api/secrets/k", json={"value": 1}),
+        nobody.put(f"/api/secrets/k?environment={uuid4()}", json={"value": 1}),
+        nobody.get("/api/secrets/k"),
+        nobody.get("/api/secrets"),
+        nobody.get("/api/secrets/count"),
+        nobody.get("/api/secrets/k/versions"),
+        nobody.delete("/api/secrets/k"),
+        nobody.post("/api/secrets/batch", json={"keys": ["k"]}),
+    ):
+        told = problem(response, 403, "forbidden")
+        assert told["detail"] == "This takes an organization, and the actor works for none."

@@ -218,7 +218,7 @@ def test_every_refusal_names_what_refuses(ask: Ask) -> None:
     assert told - objects == QUESTIONS
 
 
-def test_the_service_writes_columns_and_deletes_memberships_and_votes_only(ask: Ask) -> None:
+def test_the_service_writes_columns_and_deletes_what_leaves_no_trace_only(ask: Ask) -> None:
     grants = ask(
         "select c.oid::regclass::text, a.grantee::regrole::text, a.privilege_type, a.is_grantable from pg_class as c, "
         "aclexplode(c.relacl) as a where c.relnamespace::regnamespace::text = any (%(ours)s) "
@@ -226,6 +226,7 @@ def test_the_service_writes_columns_and_deletes_memberships_and_votes_only(ask: 
     )
     assert {(table, role, right) for table, role, right, _ in grants if right != "SELECT"} == {
         ("shared.memberships", "brokerflow_app", "DELETE"),
+        ("shared.external_accounts", "brokerflow_app", "DELETE"),
         ("vote.votes", "brokerflow_app", "DELETE"),
     }
     assert not [row for row in grants if row[3]]

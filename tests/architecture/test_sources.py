@@ -17,13 +17,14 @@ MODULES = {path.relative_to(ROOT).with_suffix(""): path for path in sorted(APP.r
 
 # Who speaks to PostgreSQL itself, not to the schema: the entrance, the server, its roles and its migrations.
 SQL_TEXT = {"app/database.py", "app/embedded.py", "app/migrations.py", "app/readiness.py", "app/shared/notices.py"}
-# The operator's two statements, which run as the owner.
-SQL_TEXT |= {"app/cli.py", "app/demo/service.py"}
+# The operator's statements, which run as the owner.
+SQL_TEXT |= {"app/commands/admin.py", "app/demo/service.py"}
 # The table of refusals; who retries, listens, records a denial or starts before the database does; who is a provider
 # among others, and refuses as they do.
 CATCHES = {
     "app/errors.py", "app/database.py", "app/shared/notices.py", "app/shared/denials.py", "app/shared/axioms.py",
-    "app/shared/health.py", "app/apiauth/esign_keys.py", "app/embedded.py", "app/cli.py", "app/commands/axioms.py",
+    "app/shared/health.py", "app/apiauth/esign_keys.py", "app/embedded.py", "app/cli.py",
+    "app/commands/admin.py", "app/commands/axioms.py",
     "app/commands/oracles.py", "app/oracles.py", "app/demo/service.py", "app/secretstore/providers/postgresql.py",
 }  # fmt: skip
 STATEMENT = re.compile(
@@ -85,6 +86,11 @@ def test_each_chapter_depends_on_the_one_before() -> None:
         told = re.findall(r"^-- depends: (.*)$", chapter.read_text(), re.MULTILINE)
         assert told == ([] if before is None else [before]), chapter.stem
         before = chapter.stem
+
+
+def test_what_is_one_address_is_said_once() -> None:
+    told = [path.stem for path in [*CHAPTERS, *QUERIES, *ORACLES] if "normalize(" in path.read_text()]
+    assert told == ["0100_shared_tables"], "the others ask shared.address_key"
 
 
 def test_every_function_states_its_volatility() -> None:

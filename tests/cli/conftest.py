@@ -36,7 +36,8 @@ def run(variables: Variables, *arguments: str, stdin: str | None = None) -> Fini
 
 def environment(variables: Variables) -> Variables:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BROKERFLOW_")}
-    return {**kept, "BROKERFLOW_LOG_LEVEL": "warning", **variables}
+    quiet = {"BROKERFLOW_LOG_LEVEL": "warning", "XDG_CONFIG_HOME": "/nonexistent"}  # nobody's login is used by a test
+    return {**kept, **quiet, **variables}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What the README says is so: its refusals are run, its tables are compared, its links lead somewhere."""
 
 import base64
+import hashlib
 import json
 import re
 import shlex
@@ -124,12 +125,13 @@ def test_the_configuration_is_that_of_the_settings() -> None:
     assert sorted(listed) == sorted(known)
 
 
-def test_the_esign_secrets_can_be_replaced_as_shown(database: Database) -> None:
+def test_the_esign_secrets_can_be_replaced_as_shown(variables: Variables, database: Database) -> None:
     secret = base64.b64encode(b"s" * 32).decode()
-    with psycopg.connect(database.owner_url) as connection:
-        connection.execute(block("esign").replace("the new secret, after whsec_", secret).encode())
-        trusted = connection.execute("select encode(digest, 'hex') from apiauth.esign_keys where revoked_at is null")
-        assert len(trusted.fetchall()) == 1
+    told = shell(block("esign"), {**variables, "BROKERFLOW_ESIGN_SECRET": f"whsec_{secret}", "BROKERFLOW_PORT": "0"})
+    assert told == "Webhook secrets trusted from now on: 1, and no other.\n"
+    with psycopg.connect(database.superuser_url) as connection:
+        trusted = connection.execute("select digest from apiauth.esign_keys where revoked_at is null").fetchall()
+    assert [bytes(digest) for (digest,) in trusted] == [hashlib.sha256(hashlib.sha256(b"s" * 32).digest()).digest()]
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))

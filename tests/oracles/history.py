@@ -147,6 +147,8 @@ class History:
             "values (%s, 'k', 'POST /x', sha256('x'), 201, %s)",
             referrer.user_id, secrets.token_bytes(40),
         )  # fmt: skip
+        invitation = await self.given.invitation()
+        await self.stage.as_newcomer("update shared.invitations set state = 'accepted' where id = %s", invitation)
         self.scene["device_token"] = await self._device()
         # The judge joins a party when all is judged.
         north = referrer.organization_id

@@ -232,6 +232,18 @@ class Given:
             Actor(self.stage, ("enter_public_key", public, *where)),
         )
 
+    async def invitation(self, email: str = "newcomer@example.org", role: str = "agent", by: str = "referrer") -> UUID:
+        """Invite an address to somebody's organization."""
+        actor = self.stage.party(by)
+        statement = "select (shared.create_invitation(%s, %s, %s, interval '7 days')).id"
+        return await _id(actor.value(statement, actor.organization_id, email, role))
+
+    async def account(self, environment: UUID | None = None, identifier: str = "user_1", by: str = "referrer") -> UUID:
+        """Keep an external account of an environment, of one of its own unless it is named."""
+        statement = "select (shared.create_external_account(%s, %s, '{}')).id"
+        environment = environment or await self.environment(by=by)
+        return await _id(self.stage.party(by).value(statement, environment, identifier))
+
     async def branch(self, environment: UUID, name: str = "main", by: str = "referrer") -> UUID:
         """Create a branch of a PREVIEW environment."""
         return await _id(self.stage.party(by).value("select (shared.create_branch(%s, %s)).id", environment, name))

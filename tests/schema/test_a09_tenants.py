@@ -41,6 +41,13 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
     await referrer("insert into vote.votes (api_identifier) values ('listings')")
     await given.secret(environment=await given.environment())
     await given.branch(await given.environment("PREVIEW"))
+    await given.invitation()
+    await given.account()
+    await given.device()
+    await given.stage.as_login(
+        "select apiauth.open_identity_session('https://id.example', 'subject', 'x@id.example', 'Somebody', null, "
+        "sha256('a session'), interval '1 hour', interval '1 day')"
+    )
     await given.secret()
     await given.read_grant()
     await referrer.token("agreements:read")
@@ -113,7 +120,7 @@ async def test_a_stranger_and_nobody_change_no_tenants_row(
         for actor in (as_stranger, as_nobody):
             for (column,) in columns:
                 assert await actor(f"update {table} set {column} = {column} where {others} returning 1") == []
-            if table in {"shared.memberships", "vote.votes"}:
+            if table in {"shared.memberships", "shared.external_accounts", "vote.votes"}:
                 assert await actor(f"delete from {table} where {others} returning 1") == []
             else:
                 async with refused(None, "42501"):
@@ -214,7 +221,9 @@ async def test_the_auditor_reads_all_but_contacts_and_credentials_and_writes_not
 
 
 @keeps("row security")
-async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stage, as_stranger: Party) -> None:
+async def test_what_is_anothers_answers_as_what_is_not(  # noqa: PLR0915 - a statement a thing
+    given: Given, stage: Stage, as_stranger: Party
+) -> None:
     """An existing id and an unknown one are refused alike, so that no constraint tells which ids exist."""
     referral = await given.referral()
     agreement = await given.agreement("effective", referral)
@@ -226,7 +235,10 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
     environment = await given.environment(project=project)
     preview = await given.environment("PREVIEW")
     branch = await given.branch(preview)
+    invitation = await given.invitation()
+    account = await given.account(environment)
     secret = await given.secret()
+    account_of = "insert into shared.external_accounts (organization_id, environment_id, identifier) values"
     put = "select secretstore.put_version(%s, 2, '', '', '', null, null, null, null, null)"
     referrer, referee, stranger = (stage.party(name) for name in ("referrer", "referee", "stranger"))
     insert, join = "insert into agreement.", "insert into shared.memberships (organization_id, user_id, role)"
@@ -276,6 +288,17 @@ async def test_what_is_anothers_answers_as_what_is_not(given: Given, stage: Stag
         ("select shared.create_environment(%s, 'x', 'STAGING')", project),
         ("select apiauth.create_environment(%s, 'x', 'STAGING', 'x', 'abcd', 'y', 'abcd')", project),
         ("select apiauth.issue_environment_keys(%s, 'x', 'abcd', 'y', 'abcd', '0')", environment),
+        ("select shared.create_invitation(%s, 'x@x.org', 'viewer', '1 day')", referrer.organization_id),
+        (
+            "insert into shared.invitations (organization_id, role, email) values (%s, 'agent', 'x@x.org')",
+            referrer.organization_id,
+        ),
+        ("update shared.invitations set state = 'revoked' where id = %s returning 1", invitation),
+        ("update shared.invitations set state = 'accepted' where id = %s returning 1", invitation),
+        ("select shared.create_external_account(%s, 'x', '{}')", environment),
+        (f"{account_of} ('{referrer.organization_id}', %s, 'x')", environment),
+        ("update shared.external_accounts set metadata = '{}' where id = %s returning 1", account),
+        ("delete from shared.external_accounts where id = %s returning 1", account),
         ("select shared.create_branch(%s, 'x')", preview),
         ("insert into shared.preview_branches (environment_id, name) values (%s, 'x')", preview),
         ("update shared.preview_branches set archived_at = now() where id = %s returning 1", branch),

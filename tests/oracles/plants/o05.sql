@@ -22,3 +22,8 @@ where event_id = (select id from agreement.timeline_events where agreement_id = 
 
 -- it moved to version 3, and the timeline tells of 2
 update agreement.agreements set status = 'void', version = version + 1 where id = :agreement;
+
+-- the invitation left no message
+delete
+from shared.outbox
+where topic = 'organization.invitation';

@@ -1,0 +1,11 @@
+drop function shared.received_invitations();
+drop type shared.received_invitation;
+drop function shared.create_invitation(uuid, text, shared.member_role, interval);
+drop table shared.invitations;
+drop function shared.invitations_write_audit();
+drop function shared.invitations_leave();
+drop function shared.invitations_admit();
+drop function shared.invitations_settled_once();
+drop function shared.invitations_to_outsiders();
+drop function shared.current_address();
+drop type shared.invitation_state;

@@ -1,0 +1,2 @@
+drop function shared.create_external_account(uuid, text, jsonb);
+drop table shared.external_accounts;

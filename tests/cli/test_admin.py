@@ -1,0 +1,80 @@
+"""`brokerflow admin`: what the owner of the database does, with no secret among the arguments."""
+
+import base64
+import hashlib
+from collections.abc import Callable
+
+import httpx
+import psycopg
+import pytest
+
+from tests.cli.conftest import Finished, Variables, run
+from tests.conftest import Database
+
+EMAIL = "nora@north.example"
+PASSWORD = "correct horse battery staple"
+
+Admin = Callable[..., Finished]
+
+
+@pytest.fixture
+def admin(variables: Variables) -> Admin:
+    """Run `brokerflow admin` on a database of the test's own."""
+
+    def call(*arguments: str, stdin: str | None = None, **more: str) -> Finished:
+        return run({**variables, **more}, "admin", *arguments, stdin=stdin)
+
+    return call
+
+
+def refused(finished: Finished, status: int, sentence: str) -> None:
+    assert (finished.returncode, finished.stdout) == (status, ""), finished.stderr
+    assert sentence in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_user_is_made_who_logs_in_and_loses_all_he_has(
+    admin: Admin, variables: Variables, serve: Callable[[Variables], str]
+) -> None:
+    made = admin("create-user", EMAIL, "--name", "Nora", stdin=f"{PASSWORD}\n")
+    assert made.stdout.startswith(f"{EMAIL} is registered, as 0"), made.stderr
+    with httpx.Client(base_url=serve(variables)) as client:
+        session = client.post("/auth/login", json={"email": EMAIL, "password": PASSWORD}).json()
+        client.cookies.clear()
+        assert session["user"]["full_name"] == "Nora"
+        headers = {"Authorization": f"Bearer {session['token']}"}
+        assert client.post("/api/tokens", json={"name": "x", "expires_in_days": 1}, headers=headers).is_success
+        ended = admin("revoke-all", EMAIL.upper())
+        assert ended.stdout == "1 sessions, 1 tokens and 0 logins under way are ended.\n", ended.stderr
+        assert client.get("/api/me", headers=headers).status_code == 401
+
+
+def test_users_and_judges_that_cannot_be_are_told_in_a_sentence(admin: Admin) -> None:
+    assert admin("create-user", EMAIL, stdin=PASSWORD).returncode == 0
+    refused(admin("create-user", EMAIL.upper(), stdin=PASSWORD), 1, "email is taken")
+    refused(admin("create-user", "nora", stdin=PASSWORD), 1, "email must hold: email is an address")
+    refused(admin("create-user", EMAIL, stdin="short"), 2, "password: Expected `str` of length >= 8")
+    refused(admin("create-user", EMAIL, PASSWORD), 2, "unexpected extra argument")
+    for action in ("grant", "revoke", "revoke-all"):
+        refused(admin(action, "nobody@north.example"), 1, "nothing to change for nobody@north.example")
+    assert admin("grant", EMAIL).stdout == f"{EMAIL} is a platform admin.\n"
+    assert admin("revoke", EMAIL).stdout == f"{EMAIL} is no platform admin.\n"
+
+
+def test_webhook_secrets_are_replaced_from_the_environment_or_a_file(admin: Admin, database: Database) -> None:
+    secrets = [base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
+
+    def trusted() -> set[bytes]:
+        with psycopg.connect(database.superuser_url) as connection:
+            rows = connection.execute("select digest from apiauth.esign_keys where revoked_at is null").fetchall()
+        return {bytes(digest) for (digest,) in rows}
+
+    def stored(secret: str) -> bytes:
+        return hashlib.sha256(hashlib.sha256(base64.b64decode(secret)).digest()).digest()
+
+    done = admin("replace-esign-keys", BROKERFLOW_ESIGN_SECRET=f"whsec_{secrets[0]}")
+    assert (done.returncode, trusted()) == (0, {stored(secrets[0])}), done.stderr
+    done = admin("replace-esign-keys", "--file", "-", stdin=f"whsec_{secrets[1]}\n")
+    assert (done.returncode, trusted()) == (0, {stored(secrets[1])}), done.stderr
+    refused(admin("replace-esign-keys", "--file", "-", stdin="secret"), 2, "should be whsec_ and 24 to 64 bytes")
+    refused(admin("replace-esign-keys", "--file", "-", stdin=""), 2, "holds no secret")
