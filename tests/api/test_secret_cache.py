@@ -113,7 +113,7 @@ def test_after_a_set_no_process_answers_the_old_value(processes: list[httpx.Clie
         put(writer, number)
         assert [value_of(reader), value_of(writer), value_of(reader)] == [number] * 3
     assert count(look, "select count(*) from shared.audit_log where action = 'secret.read'") == before + 150
-    assert hits(one) + hits(other) >= 50
+    assert hits(one) + hits(other) >= (50 if notices == "off" else 1)
     assert one.delete("/api/secrets/k").status_code == 204
     assert [client.get("/api/secrets/k").status_code for client in processes] == [404, 404]
 
