@@ -1,5 +1,6 @@
 """How providers refuse and fail: in sentences, without values; and what is read that others put."""
 
+import base64
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from app import aws as clients
+from app import masterkeys
 from app.secretstore.providers.postgresql import PostgreSQL
 from app.secretstore.providers.protocol import (
     COMPARE,
@@ -76,6 +78,34 @@ async def test_versions_of_others_have_no_number_and_ours_go_on(manager: Secrets
     assert await manager.get("shared") == "theirs again 1"
     assert await manager.set("shared", 3) == 3
     assert await manager.get_or_raise("shared", int, version=2) == 2
+
+
+async def test_a_secret_that_was_made_without_a_value_takes_one(manager: Secrets, in_cloud: aws.Variables) -> None:
+    clients.client("secretsmanager").create_secret(Name="refusals/empty")
+    assert await manager.get("empty") is None
+    assert await manager.set("empty", 1) == 1
+    assert await manager.get("empty") == 1
+
+
+@pytest.mark.parametrize("name", ["aws-ssm", "aws-secrets-manager"])
+def test_no_log_holds_a_value_or_the_master_key(name: str, in_cloud: aws.Variables) -> None:
+    """Not at debug either, where boto3 tells requests and answers whole."""
+    kept = masterkeys.wrapped(
+        [CANARY.encode().ljust(32)], str(clients.client("kms").create_key()["KeyMetadata"]["Arn"])
+    )
+    program = (
+        "import asyncio, sys; from app import logs, masterkeys; from app.secretstore.secrets import secrets_at\n"
+        "from app.settings import SecretPlace; logs.configure('debug')\n"
+        "masterkeys.opened(masterkeys.parse(sys.argv[1]))\n"
+        f"secrets = secrets_at(SecretPlace('{name}', 'logs'), None)\n"
+        f"asyncio.run(secrets.set('k', '{CANARY}')); assert asyncio.run(secrets.get('k')) == '{CANARY}'"
+    )
+    command = [sys.executable, "-c", program, str(kept[0])]
+    done = subprocess.run(command, env=environment({}), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout + done.stderr
+    assert CANARY not in told
+    assert base64.b64encode(CANARY.encode().ljust(32)).decode() not in told
 
 
 async def test_a_name_of_too_many_levels_is_refused(parameters: Secrets) -> None:

@@ -120,7 +120,7 @@ class SecretsManager:
     async def _latest(self, key: str, told: dict[str, Any]) -> int:
         """Return the highest number in use; where others put the latest versions, it takes a look at all."""
         if _current(told):
-            return max(map(_number, told["VersionIdsToStages"]))
+            return max(map(_number, _staged(told)))
         return max((_number(each["VersionId"]) for each in await self._listed(key)), default=0)
 
     async def _listed(self, key: str) -> list[dict[str, Any]]:
@@ -156,4 +156,10 @@ def _number(identifier: str) -> int:
 
 
 def _current(told: dict[str, Any]) -> int:
-    return max(_number(each) for each, stages in told["VersionIdsToStages"].items() if CURRENT in stages)
+    return max((_number(each) for each, stages in _staged(told).items() if CURRENT in stages), default=0)
+
+
+def _staged(told: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the versions that have a stage; a secret may have been made without a value."""
+    staged: dict[str, list[str]] = told.get("VersionIdsToStages", {})
+    return staged

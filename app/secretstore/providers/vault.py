@@ -63,9 +63,9 @@ class Vault:
         """Bring every version back."""
         with metrics.counted(self.name, "secret.undelete"):
             told = await self._metadata(key)
-            if not _is_deleted(told):
-                raise SecretNotFound(key)
             versions = [int(number) for number, each in told["versions"].items() if each["deletion_time"]]
+            if not versions or not _is_deleted(told):
+                raise SecretNotFound(key)
             await self._call("undelete_secret_versions", key, versions=versions)
             return int(told["current_version"])
 
