@@ -9,7 +9,13 @@ import msgspec
 from app.errors import invalid
 from app.secretstore import values
 from app.secretstore.paths import ACTIONS, ALONE
-from app.secretstore.providers.protocol import ProviderCannot, SecretProvider, Version
+from app.secretstore.providers.protocol import (
+    ProviderCannot,
+    ProviderRefused,
+    ProviderUnavailable,
+    SecretProvider,
+    Version,
+)
 from app.secretstore.store import SecretStore
 from app.secretstore.values import SecretNotFound
 from app.settings import SecretPlace
@@ -121,3 +127,14 @@ def secrets_at(place: SecretPlace, store: SecretStore | None) -> Secrets:
             from app.secretstore.providers.postgresql import PostgreSQL
 
             return Secrets(PostgreSQL(store))
+
+
+async def complaint_about(place: SecretPlace) -> str | None:
+    """Say why a provider other than PostgreSQL does not let this service read; None when it does."""
+    if place.provider == "postgresql":
+        return None
+    try:
+        await secrets_at(place, None).get("brokerflow/check")
+    except (ProviderCannot, ProviderRefused, ProviderUnavailable) as error:
+        return str(error)
+    return None

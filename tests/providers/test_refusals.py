@@ -29,7 +29,8 @@ from app.secretstore.providers.vault import Vault
 from app.secretstore.secrets import Secrets, secrets_at
 from app.settings import SecretPlace, Settings
 from tests import aws
-from tests.cli.conftest import environment
+from tests.cli.conftest import environment, run
+from tests.conftest import Database
 
 CANARY = "canary-9b1e"
 
@@ -186,6 +187,21 @@ def test_nothing_of_a_provider_is_imported_unless_it_is_chosen(tmp_path: Path) -
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, env=environment({}), capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_check_says_whether_secrets_can_be_read(in_cloud: aws.Variables, database: Database, tmp_path: Path) -> None:
+    variables = {
+        "BROKERFLOW_APP_URL": database.app_url,
+        "BROKERFLOW_OWNER_URL": database.owner_url,
+        "BROKERFLOW_HOME": str(tmp_path),
+        "BROKERFLOW_SECRET_PROVIDER": "aws-ssm:/check",
+    }
+    assert run(variables, "check").returncode == 0
+    away = run({**variables, **aws.leading_to("http://127.0.0.1:1")}, "check")
+    assert away.returncode == 1
+    assert away.stdout.startswith(
+        "Secrets cannot be read as BROKERFLOW_SECRET_PROVIDER says: aws-ssm: Could not connect"
+    )
 
 
 def test_what_is_no_provider_is_none() -> None:
