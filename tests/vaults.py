@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.conftest import _docker_answers
+from app.servers import _docker_answers
 
 Variables = dict[str, str]
 
