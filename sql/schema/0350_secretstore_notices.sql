@@ -2,7 +2,7 @@
 --
 -- Processes that keep sealed values forget them then. No read depends on it: what a process holds counts only if
 -- grant_reads finds that it is what is to be read.
--- depends: 0330_secretstore_access
+-- depends: 0340_secretstore_readers
 
 set local role brokerflow_vault;
 
