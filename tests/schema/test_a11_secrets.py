@@ -73,11 +73,11 @@ async def test_what_changes_of_a_secret_is_told_by_its_id(
 ) -> None:
     superuser.execute("listen secrets")
     async with enter_from_outside() as stage:
-        told = {str(await stage.given.secret("told")), str(await stage.given.secret("destroyed"))}
+        told = {str(await stage.given.secret("notices/one")), str(await stage.given.secret("notices/two"))}
         await stage.connection.commit()
         assert {each.payload for each in superuser.notifies(timeout=5, stop_after=2)} == told
-        for change in ("delete_secret('told', null, null, 'r', null)", "undelete_secret('told', null, 'r', null)",
-                       "destroy_version('destroyed', null, 1, 'r', null)"):  # fmt: skip
+        for change in ("delete_secret('notices/one', null, null, 'r', null)", "undelete_secret('notices/one', null, 'r', null)",
+                       "destroy_version('notices/two', null, 1, 'r', null)"):  # fmt: skip
             await stage.as_referrer(f"select secretstore.{change}")
             await stage.connection.commit()
             [notice] = superuser.notifies(timeout=5, stop_after=1)
