@@ -158,6 +158,17 @@ async def test_what_changed_leaves_the_memory_by_itself(database: Database, owne
         await until(lambda: cache.count == 0)
 
 
+async def test_what_changes_is_told_by_its_id_alone(database: Database, owner: Caller, look: Look) -> None:
+    look.execute("listen secrets")
+    key = "/api/secrets/k"
+    steps = [("PUT", key, {"value": 1}), ("DELETE", key, None), ("POST", f"{key}/undelete", None),
+             ("POST", f"{key}/destroy", {"version": 1})]  # fmt: skip
+    for method, path, body in steps:
+        assert owner.request(method, path, json=body).is_success
+        told = [notice.payload for notice in look.notifies(timeout=PATIENCE, stop_after=1)]
+        assert told == [str(each) for (each,) in look.execute("select id from secretstore.secrets")]
+
+
 async def test_a_batch_takes_what_is_not_held(database: Database, owner: Caller) -> None:
     async with caching(database, owner) as (store, cache, _):
         for key in "abc":

@@ -68,22 +68,6 @@ async def test_what_its_reader_holds_is_audited_and_not_granted_again(given: Giv
     assert await as_referrer(statement, bytes(32), None, secret, 1) == [("deleted", True)]
 
 
-async def test_what_changes_of_a_secret_is_told_by_its_id(
-    enter_from_outside: Outside, superuser: psycopg.Connection[tuple[object, ...]]
-) -> None:
-    superuser.execute("listen secrets")
-    async with enter_from_outside() as stage:
-        told = {str(await stage.given.secret("notices/one")), str(await stage.given.secret("notices/two"))}
-        await stage.connection.commit()
-        assert {each.payload for each in superuser.notifies(timeout=5, stop_after=2)} == told
-        for change in ("delete_secret('notices/one', null, null, 'r', null)", "undelete_secret('notices/one', null, 'r', null)",
-                       "destroy_version('notices/two', null, 1, 'r', null)"):  # fmt: skip
-            await stage.as_referrer(f"select secretstore.{change}")
-            await stage.connection.commit()
-            [notice] = superuser.notifies(timeout=5, stop_after=1)
-            assert notice.payload in told
-
-
 @keeps("read_grants_committed_first")
 async def test_a_grant_of_the_same_transaction_is_refused(given: Given, refused: Refused, as_referrer: Party) -> None:
     await given.secret()
