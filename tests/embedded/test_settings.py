@@ -89,7 +89,7 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "BROKERFLOW_SESSION_IDLE should be greater than or equal to 1.",
         "BROKERFLOW_SESSION_ABSOLUTE should be less than or equal to 2592000.",
         "BROKERFLOW_LOG_LEVEL should be 'debug', 'info', 'warning' or 'error'.",
-        "BROKERFLOW_POOL_SIZE should be greater than or equal to 2.",
+        "BROKERFLOW_POOL_SIZE should be greater than or equal to 3.",
         "BROKERFLOW_LOGIN_LIMIT should be greater than or equal to 1.",
         ISSUER_SENTENCE,
         "BROKERFLOW_PUBLIC_URL should end with the host and its port.",
