@@ -1,4 +1,7 @@
-"""Gives every test a real PostgreSQL: the one of BROKERFLOW_TEST_URL, else Docker's, else the embedded one."""
+"""Gives every test a real PostgreSQL: the one of BROKERFLOW_TEST_URL, else Docker's, else the embedded one.
+
+BROKERFLOW_TEST_POSTGRES names a major version to run them on, in place of Docker: one of the wheel, or the system's.
+"""
 
 import gc
 import hashlib
@@ -20,6 +23,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from app import migrations
+from app.binaries import find_binaries
 from app.embedded import DEPLOYER, LOGIN, RUNTIME, Embedded, prepare_roles
 
 # Machines are shared: how long an example takes says nothing about the code.
@@ -27,6 +31,7 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 settings.load_profile("shared machine")
 
 IMAGE = "postgres:18"
+SYSTEMS = Path("/usr/lib/postgresql")
 PREFIX = "brokerflow_test_"
 
 Admin = psycopg.Connection[tuple[object, ...]]
@@ -122,6 +127,9 @@ def database(server: Server, template: str) -> Iterator[Database]:
 def _superuser_url() -> Iterator[str]:
     if url := os.environ.get("BROKERFLOW_TEST_URL"):
         yield url
+    elif (major := os.environ.get("BROKERFLOW_TEST_POSTGRES")) is not None:
+        with _embedded_url(_binaries(major)) as url:
+            yield url
     elif _docker_answers():
         with _docker_url() as url:
             yield url
@@ -161,12 +169,22 @@ def _docker_url() -> Iterator[str]:
         container.stop()
 
 
+def _binaries(major: str) -> Path:
+    """Return the binaries of a major version: the wheel's, else where Debian puts the system's."""
+    for folder in (*(find_binaries(each) for each in (16, 18) if str(each) == major), SYSTEMS / major / "bin"):
+        if (folder / "postgres").exists():
+            return folder
+    raise pytest.UsageError(f"BROKERFLOW_TEST_POSTGRES is {major!r}, and there is no such PostgreSQL here.")
+
+
 @contextmanager
-def _embedded_url() -> Iterator[str]:
+def _embedded_url(binaries: Path | None = None) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="brokerflow-tests-"))
     folder.chmod(0o711)  # as root, the server's account must get through
     try:
-        with Embedded(folder / "home", durable=False, settings={"max_connections": "300"}) as embedded:
+        with Embedded(
+            folder / "home", binaries=binaries, durable=False, settings={"max_connections": "300"}
+        ) as embedded:
             yield embedded.superuser_url
     finally:
         shutil.rmtree(folder)

@@ -25,6 +25,7 @@ _APART = ("tests/schema/test_mutations.py",)  # makes mutants itself
 _PLUGINS = ("terminal", "xdist", "cacheprovider")
 _OPTIONS = ("--override-ini=addopts=", "--assert=plain", *(f"-pno:{plugin}" for plugin in _PLUGINS))
 _PATIENCE = "20s"  # of a statement that waits in a mutant for what never comes
+_OURS = ("world", "catalog")  # the fixtures that are databases, which a mutant can take the place of
 _FORGETFUL = {"stage"}  # the one fixture on the world that leaves nothing to the next test
 
 
@@ -70,15 +71,15 @@ class Adversary:
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
         """Keep the server, and a copy of each database as it is before the first test."""
         value = yield
-        if fixturedef.argname in {"server", "world", "catalog"}:
+        if fixturedef.argname in {"server", *_OURS}:
             self._found[fixturedef.argname] = value
-        if fixturedef.argname in {"world", "catalog"}:
+        if fixturedef.argname in _OURS:
             self._copy_of(fixturedef.argname)
         return value
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run all once, then again on each mutant until one of them fails."""
-        self._tests = [_Test(item) for item in session.items]
+        self._tests = [test for test in map(_Test, session.items) if not test.has_its_own]
         if failure := self._first_failure(None, self._tests)[0]:
             self._pipe.send(Red(f"a test is red already:\n{failure}"))
             return True
@@ -154,8 +155,10 @@ class _Test:
         self.name = item.nodeid
         self.killed: Counter[tuple[str, str]] = Counter()
         fixtures: Mapping[str, Any] = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - pytest's own
+        takes = {name: set(found[-1].argnames) for name, found in fixtures.items()}
+        self.has_its_own = any("template" in each for name, each in takes.items() if name not in _OURS)
         self.database = "catalog" if "catalog" in fixtures else "world"
-        self.commits = bool({name for name, found in fixtures.items() if "world" in found[-1].argnames} - _FORGETFUL)
+        self.commits = any("world" in each for name, each in takes.items() if name not in _FORGETFUL)
         self._item = item
         self._seconds = 0.0
         function = getattr(item, "function", None)
