@@ -46,6 +46,7 @@ LATER = {
     "logout": Later("app.commands.logout", "Revoke the token of this machine."),
     "oracles": Later("app.commands.oracles", "Ask the database for violations."),
     "secret": Later("app.commands.secret", "Keep and use secrets."),
+    "stress": Later("app.commands.stress", "Race, break rules, kill, and see whether the promises hold."),
     "token": Later("app.commands.token", "Make, list and revoke personal access tokens."),
     "verify": Later("app.commands.verify", "Verify an exported timeline without the service."),
 }

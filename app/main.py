@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
@@ -12,6 +12,7 @@ from app.agreement import routes as agreement
 from app.apiauth import device, environment_keys, jwts, organization_tokens, sessions
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
+from app.apiauth.limits import limit_credential
 from app.database import Database
 from app.errors import answer_refusal
 from app.sealing import Keyring, Sealer, Stamp, derive
@@ -76,7 +77,7 @@ def create_app(settings: Settings, handlers: list[Any] | None = None) -> Litesta
         dependencies=DEPENDENCIES,
         request_class=StrictRequest,
         request_max_body_size=settings.body_limit,
-        before_request=check_request,
+        before_request=_check,
         after_exception=[record_denial],
         exception_handlers={Exception: answer_refusal},
         middleware=[health.metrics.middleware],
@@ -107,6 +108,12 @@ def _state(settings: Settings, database: Database) -> State:
             "user_codes": Stamp(settings.master_key, "user codes"),
         }
     )
+
+
+async def _check(request: Request[Any, Any, Any]) -> None:
+    """Refuse what no handler needs to see, and what its credential sends too much of."""
+    await check_request(request)
+    await limit_credential(request)
 
 
 @asynccontextmanager

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     pool_size: Annotated[int, Field(ge=2, le=200)] = 10
     login_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 120
+    rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     proxies: str = ""
     body_limit: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 2 * 1024 * 1024
 
