@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.agreement import routes as agreement
-from app.apiauth import device, environment_keys, jwts, organization_tokens, sessions
+from app.apiauth import device, environment_keys, jwts, oidc, oidc_flows, organization_tokens, sessions
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
 from app.apiauth.limits import limit_credential
@@ -55,6 +55,7 @@ HANDLERS: list[Any] = [
     *secretstore.handlers,
     *jwts.handlers,
     *sessions.handlers,
+    *oidc.handlers,
     *device.handlers,
     *agreement.handlers,
     *vote.handlers,
@@ -105,6 +106,8 @@ def _state(settings: Settings, database: Database) -> State:
             "cursors": Stamp(settings.master_key, "cursors"),
             "secret_keys": Keyring(settings.master_keys, PURPOSE),
             "requests": Stamp(settings.master_key, "requests"),
+            "flows": Sealer(settings.master_key, oidc_flows.PURPOSE, settings.master_keys[1:]),
+            "logins": oidc.Logins(settings.oidc) if settings.oidc else None,
             "user_codes": Stamp(settings.master_key, "user codes"),
         }
     )
@@ -119,10 +122,15 @@ async def _check(request: Request[Any, Any, Any]) -> None:
 @asynccontextmanager
 async def _connected(app: Litestar) -> AsyncIterator[None]:
     database: Database = app.state.database
+    logins: oidc.Logins | None = app.state.logins
     await database.open()
+    if logins is not None:
+        await logins.open()
     await app.state.axioms.load()
     await app.state.esign_trust.establish()
     try:
         yield
     finally:
         await database.close()
+        if logins is not None:
+            await logins.close()

@@ -1,5 +1,6 @@
 """Clients' contacts: sealed here, kept by the vault, read once per grant."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 from uuid import UUID
 
@@ -116,13 +117,13 @@ async def list_contact_reads(actor: Actor, agreement_id: FromPath[UUID], page: P
 
 def sealed(request: Request[Any, Any, Any], referral_id: UUID, contact: Contact) -> Envelope:
     """Seal a contact to its referral."""
-    return _sealer(request).enclose(msgspec.json.encode(contact), _context(referral_id))
+    return _sealer(request).enclose(msgspec.json.encode(contact), context_of(referral_id))
 
 
 def opened(request: Request[Any, Any, Any], contact: SealedContact) -> Contact:
     """Open a contact that the vault handed out; raises SealBroken."""
     envelope = Envelope(contact.wrapped_key, contact.ciphertext)
-    return msgspec.json.decode(_sealer(request).disclose(envelope, _context(contact.referral_id)), type=Contact)
+    return msgspec.json.decode(_sealer(request).disclose(envelope, context_of(contact.referral_id)), type=Contact)
 
 
 async def consumed(db: Transaction, read_id: UUID) -> SealedContact:
@@ -132,12 +133,18 @@ async def consumed(db: Transaction, read_id: UUID) -> SealedContact:
     return contact
 
 
-def _sealer(request: Request[Any, Any, Any]) -> Sealer:
-    current, *older = request.app.state.settings.master_keys
+def sealer_of(master_keys: Sequence[bytes]) -> Sealer:
+    """Return what seals contacts and opens them."""
+    current, *older = master_keys
     return Sealer(current, "contacts", older)
 
 
-def _context(referral_id: UUID) -> bytes:
+def _sealer(request: Request[Any, Any, Any]) -> Sealer:
+    return sealer_of(request.app.state.settings.master_keys)
+
+
+def context_of(referral_id: UUID) -> bytes:
+    """Write down what a contact is sealed to."""
     return b"contact\0" + referral_id.bytes
 
 

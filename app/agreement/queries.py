@@ -84,6 +84,13 @@ class SealedContact(Struct, frozen=True):
     wrapped_key: bytes
 
 
+class WrappedContact(Struct, frozen=True):
+    """A row of list_wrapped_contacts."""
+
+    referral_id: UUID
+    wrapped_key: bytes
+
+
 class Dispute(Struct, frozen=True):
     """A row of open_dispute and 2 more."""
 
@@ -329,6 +336,23 @@ async def list_contact_reads(
     return await many(
         db, _QUERIES["list_contact_reads"], ContactRead, {"agreement_id": agreement_id, "after": after, "limit": limit}
     )
+
+
+async def list_wrapped_contacts(db: Connection, *, after: UUID, limit: int) -> list[WrappedContact]:
+    """Keys of contacts as they are wrapped; for the operator, as the vault."""
+    return await many(db, _QUERIES["list_wrapped_contacts"], WrappedContact, {"after": after, "limit": limit})
+
+
+async def rewrap_contacts(
+    db: Connection, *, referral_ids: list[UUID], wrapped_keys: list[bytes], rewrapped_keys: list[bytes]
+) -> int:
+    """Put keys that are wrapped anew in place of those read; for the operator, as the vault."""
+    result: int = await value(
+        db,
+        _QUERIES["rewrap_contacts"],
+        {"referral_ids": referral_ids, "wrapped_keys": wrapped_keys, "rewrapped_keys": rewrapped_keys},
+    )
+    return result
 
 
 async def open_dispute(db: Connection, *, agreement_id: UUID, reason: str) -> Dispute:

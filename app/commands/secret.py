@@ -4,10 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any, TextIO
-from urllib.parse import quote
 
 import click
 import msgspec
@@ -16,21 +14,20 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from app.cli import FOUND_SOMETHING, Found, Refused, _addresses, configured, expected
-from app.commands.client import TOKEN, Service, served
+from app.agreement.contacts import sealer_of
+from app.agreement.rotation import wrapped_contacts
+from app.cli import FOUND_SOMETHING, Refused, _addresses, configured, expected
+from app.commands import secretfiles
+from app.commands.client import TOKEN, Service
+from app.commands.secretclient import Read, path_of, put, read_all, served_within
 from app.database import Transaction
 from app.queries import register_adapters
-from app.sealing import Keyring
-from app.secretstore.rotation import Rotation, rotate
+from app.rotation import Rotation, Wrapped, rotate
+from app.sealing import Keyring, key_id
+from app.secretstore.rotation import wrapped_keys
 from app.secretstore.values import PURPOSE
 
 VAULT = "-c role=brokerflow_vault"
-
-
-class _Read(msgspec.Struct):
-    """What is read of an answer: the value as it came."""
-
-    value: msgspec.Raw
 
 
 @click.group(name="secret")
@@ -42,54 +39,41 @@ def command() -> None:
     """
 
 
-def _served(act: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the service, and the environment that its secrets are in."""
-
-    @click.option("--environment", metavar="ID", help="An environment, instead of the organization itself.")
-    @served
-    @wraps(act)
-    def run(service: Service, environment: str | None, **rest: Any) -> Any:
-        return act(service.within(environment), **rest)
-
-    return run
-
-
-def _path(key: str, action: str = "") -> str:
-    return f"/api/secrets/{quote(key, safe='')}{action}"
+command.add_command(secretfiles.export)
+command.add_command(secretfiles.import_)
 
 
 @command.command("set")
 @click.argument("key")
 @click.option("--file", "source", type=click.File("r"), help="Holds the value; - is standard input.")
 @click.option("--json", "is_json", is_flag=True, help="The value is JSON; without it, a text.")
-@click.option("--expect", type=click.IntRange(0), metavar="VERSION", help="The version that there must be; 0: none.")
-@_served
-def set_(service: Service, key: str, source: TextIO | None, is_json: bool, expect: int | None) -> None:  # noqa: FBT001
+@click.option("--expect", "expected_version", type=click.IntRange(0), metavar="VERSION", help="0: there must be none.")
+@click.option("--expires", "expires_at", metavar="TIME", help="Its end, such as 2027-01-01T00:00:00Z.")
+@click.option("--keep", "max_versions", type=click.IntRange(1), metavar="COUNT", help="Destroy versions before these.")
+@served_within
+def set_(service: Service, key: str, source: TextIO | None, is_json: bool, **said: object) -> None:  # noqa: FBT001
     """Put a value under KEY: from --file, standard input, or a prompt that does not show it."""
     text = _given(source)
     value = _json(text) if is_json else msgspec.json.encode(text.removesuffix("\n"))
-    body = {"value": msgspec.Raw(value), **({} if expect is None else {"expected_version": expect})}
-    answer = service.send(
-        "PUT", _path(key), content=msgspec.json.encode(body), headers={"Content-Type": "application/json"}
-    )
-    click.echo(f"{key} is at version {msgspec.json.decode(answer)['version']}.", err=True)
+    version = put(service, key, value, **{name: each for name, each in said.items() if each is not None})
+    click.echo(f"{key} is at version {version}.", err=True)
 
 
 @command.command("get")
 @click.argument("key")
 @click.option("--version", type=click.IntRange(1), help="An earlier version.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, also of a text.")
-@_served
+@served_within
 def get(service: Service, key: str, version: int | None, is_json: bool) -> None:  # noqa: FBT001
     """Print the value of KEY: a text as it is, anything else as JSON."""
     parameters = {} if version is None else {"version": str(version)}
-    raw = bytes(msgspec.json.decode(service.send("GET", _path(key), params=parameters), type=_Read).value)
+    raw = bytes(msgspec.json.decode(service.send("GET", path_of(key), params=parameters), type=Read).value)
     click.echo(raw if is_json else _text(raw))
 
 
 @command.command("list")
 @click.option("--prefix", default="", help="What keys begin with.")
-@_served
+@served_within
 def list_(service: Service, prefix: str) -> None:
     """List keys and their versions; never values."""
     table = Table("key", "version", "updated", "expires", box=None)
@@ -100,27 +84,27 @@ def list_(service: Service, prefix: str) -> None:
 
 @command.command("delete")
 @click.argument("key")
-@_served
+@served_within
 def delete(service: Service, key: str) -> None:
     """Hide KEY until it is undeleted or put again."""
-    service.send("DELETE", _path(key))
+    service.send("DELETE", path_of(key))
 
 
 @command.command("undelete")
 @click.argument("key")
-@_served
+@served_within
 def undelete(service: Service, key: str) -> None:
     """Bring a deleted KEY back."""
-    service.send("POST", _path(key, "/undelete"))
+    service.send("POST", path_of(key, "/undelete"))
 
 
 @command.command("versions")
 @click.argument("key")
-@_served
+@served_within
 def versions(service: Service, key: str) -> None:
     """List the versions of KEY: who put each, and when."""
     table = Table("version", "put", "by", "restores", "destroyed", box=None)
-    for item in service.items(_path(key, "/versions")):
+    for item in service.items(path_of(key, "/versions")):
         by = item["created_by"] or item["credential_kind"]
         table.add_row(
             str(item["version"]), item["created_at"], by, str(item["restores"] or ""), item["destroyed_at"] or ""
@@ -128,46 +112,64 @@ def versions(service: Service, key: str) -> None:
     Console().print(table)
 
 
+@command.command("who")
+@click.argument("key")
+@click.option("--at", metavar="TIME", help="Such as 2027-01-01T00:00:00Z; now unless said.")
+@served_within
+def who(service: Service, key: str, at: str | None) -> None:
+    """List who could read KEY at a time, and who had until then."""
+    table = Table("who", "is", "could read", "since", "reads", "last", "denials", box=None)
+    for item in service.items(path_of(key, "/who"), **({} if at is None else {"at": at})):
+        table.add_row(
+            item["name"] or item["id"],
+            item["role"] or item["kind"].replace("_", " "),
+            "yes" if item["could_read"] else "no",
+            item["since"] or "",
+            str(item["reads"]),
+            item["last_read_at"] or "",
+            str(item["denials"]),
+        )
+    Console().print(table)
+
+
 @command.command("rollback")
 @click.argument("key")
 @click.argument("version", type=click.IntRange(1))
-@_served
+@served_within
 def rollback(service: Service, key: str, version: int) -> None:
     """Put the value of an earlier VERSION of KEY once more."""
-    answer = service.send("POST", _path(key, "/rollback"), json={"version": version})
+    answer = service.send("POST", path_of(key, "/rollback"), json={"version": version})
     click.echo(f"{key} is at version {msgspec.json.decode(answer)['version']}.", err=True)
+
+
+@command.command("destroy")
+@click.argument("key")
+@click.argument("version", type=click.IntRange(1))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@served_within
+def destroy(service: Service, key: str, version: int, yes: bool) -> None:  # noqa: FBT001
+    """Destroy a VERSION of KEY for good: nobody can open it again, its line among the versions stays."""
+    if not yes:
+        click.confirm(f"Destroy version {version} of {key} for good?", abort=True, err=True)
+    service.send("POST", path_of(key, "/destroy"), json={"version": version})
 
 
 @command.command("run", context_settings={"ignore_unknown_options": True})
 @click.option("--prefix", required=True, help="Which keys: db/ gives HOST for db/host.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, required=True)
-@_served
+@served_within
 def run(service: Service, prefix: str, arguments: tuple[str, ...]) -> int:
     """Run a command with secrets in its environment, and in no other process's.
 
     A key becomes a variable: what follows the prefix, in capitals, with _ for what a name cannot have.
     """
     keys = [item["key"] for item in service.items("/api/secrets", prefix=prefix)]
-    variables = {_variable(key, prefix): _text(bytes(value)).decode() for key, value in _batch(service, keys)}
+    variables = {_variable(key, prefix): _text(bytes(value)).decode() for key, value in read_all(service, keys)}
     environment = {name: value for name, value in os.environ.items() if name != TOKEN} | variables
     try:
         return subprocess.run(arguments, env=environment, check=False).returncode
     except OSError as error:
         raise Refused(f"{arguments[0]} does not run: {error.strerror}.") from None
-
-
-def _batch(service: Service, keys: list[str]) -> Iterator[tuple[str, msgspec.Raw]]:
-    for start in range(0, len(keys), 100):
-        answer = service.send("POST", "/api/secrets/batch", json={"keys": keys[start : start + 100]})
-        told = msgspec.json.decode(answer, type=_Batch)
-        if told.errors:
-            raise Found(f"not every secret can be read: {', '.join(sorted(told.errors))}.")
-        yield from ((key, each.value) for key, each in told.values.items())
-
-
-class _Batch(msgspec.Struct):
-    values: dict[str, _Read]
-    errors: dict[str, Any]
 
 
 def _variable(key: str, prefix: str) -> str:
@@ -177,32 +179,40 @@ def _variable(key: str, prefix: str) -> str:
 
 @command.command("rotate-master")
 def rotate_master() -> int:
-    """Wrap every secret's data key with the first of the keys in BROKERFLOW_MASTER_KEY.
+    """Wrap every key of secrets and contacts with the first of the keys in BROKERFLOW_MASTER_KEY.
 
     Run it with BROKERFLOW_OWNER_URL set, once every service process knows both keys. It may be stopped at any time;
-    running it again goes on. Exit status 1 when some version opens with none of the keys.
+    running it again goes on. Exit status 1 when something opens with none of the keys.
     """
     settings = configured()
     with expected(), _addresses(settings) as (_, owner_url):
-        keyring = Keyring(settings.master_keys, PURPOSE)
-        done = asyncio.run(_rotate(owner_url, keyring))
-    click.echo(f"{done.rewrapped} versions are wrapped anew, by master key {keyring.current}.")
-    if done.unopened:
-        click.echo(f"{done.unopened} versions open with none of the keys: was an old one left out?", err=True)
-    return FOUND_SOMETHING if done.unopened else 0
+        done = asyncio.run(_rotate(owner_url, settings.master_keys))
+    for name, rotation in done.items():
+        click.echo(f"{rotation.rewrapped} {name} are wrapped anew, by master key {key_id(settings.master_key)}.")
+        if rotation.unopened:
+            click.echo(f"{rotation.unopened} {name} open with none of the keys: was an old one left out?", err=True)
+    return FOUND_SOMETHING if any(rotation.unopened for rotation in done.values()) else 0
 
 
-async def _rotate(owner_url: str, keyring: Keyring) -> Rotation:
+async def _rotate(owner_url: str, master_keys: Sequence[bytes]) -> dict[str, Rotation]:
     connection = await psycopg.AsyncConnection.connect(
         owner_url, autocommit=True, options=VAULT, cursor_factory=psycopg.AsyncRawCursor
     )
     register_adapters(connection)
+    async with connection:
+        db = Transaction(connection)
+        return {
+            "secret versions": await _shown(
+                wrapped_keys(db, Keyring(master_keys, PURPOSE)), "Wrapping keys of secrets"
+            ),
+            "contacts": await _shown(wrapped_contacts(db, sealer_of(master_keys)), "Wrapping keys of contacts"),
+        }
+
+
+async def _shown(kind: Wrapped[Any], title: str) -> Rotation:
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Wrapping data keys anew", total=None)
-        async with connection:
-            return await rotate(
-                Transaction(connection), keyring, lambda done: progress.update(task, completed=done.rewrapped)
-            )
+        task = progress.add_task(title, total=None)
+        return await rotate(kind, lambda done: progress.update(task, description=f"{title}: {done.rewrapped}"))
 
 
 def _given(source: TextIO | None) -> str:

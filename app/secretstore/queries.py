@@ -12,6 +12,21 @@ from app.queries import Connection, execute, load, many, one, value
 
 _QUERIES = load("secretstore")
 CredentialKind = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
+MemberRole = Literal["viewer", "agent", "admin", "owner"]
+
+
+class Reader(Struct, frozen=True):
+    """A row of list_readers."""
+
+    kind: str
+    id: UUID
+    name: str | None
+    role: MemberRole | None
+    could_read: bool
+    since: datetime | None
+    reads: int
+    denials: int
+    last_read_at: datetime | None
 
 
 class WrappedKey(Struct, frozen=True):
@@ -78,6 +93,24 @@ class SecretVersion(Struct, frozen=True):
     created_by: UUID | None
     created_at: datetime
     destroyed_at: datetime | None
+
+
+async def list_readers(
+    db: Connection,
+    *,
+    key: str,
+    environment_id: UUID | None = None,
+    at: datetime | None = None,
+    after: UUID | None = None,
+    limit: int,
+) -> list[Reader]:
+    """Who could read a secret at a time, and who had until then; a former member is an id without a name."""
+    return await many(
+        db,
+        _QUERIES["list_readers"],
+        Reader,
+        {"key": key, "environment_id": environment_id, "at": at, "after": after, "limit": limit},
+    )
 
 
 async def list_wrapped_keys(

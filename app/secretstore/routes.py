@@ -26,16 +26,22 @@ from app.errors import (
 from app.secretstore import queries
 from app.secretstore.metrics import Commands
 from app.secretstore.paths import key_of
-from app.secretstore.queries import Secret, SecretVersion
+from app.secretstore.queries import Reader, Secret, SecretVersion
 from app.secretstore.store import INTEGRITY, Change, Origin, SecretStore
 from app.secretstore.values import SecretAltered, SecretNotFound, Value, sealable
 from app.shared.actor import Actor, ExpectedVersion
-from app.shared.credentials import PROGRAM, takes
+from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
 
 Key = Annotated[str, Meta(max_length=255, examples=["db/main"])]
+AnyJson = Annotated[
+    msgspec.Raw, Meta(description="Any JSON value.", examples=[{"host": "db.example", "port": 5432}, "a text", None])
+]
 Prefix = Annotated[str, QueryParameter(max_length=255, description="What keys begin with, to the letter.")]
+Moment = Annotated[
+    datetime | None, QueryParameter(description="A time with its zone, such as 2027-01-01T00:00:00Z; now unless said.")
+]
 
 _READ = {500: problem_spec(INTERNAL, SECRET_INTEGRITY)}
 
@@ -45,7 +51,7 @@ class NewValue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     OPAQUE: ClassVar = frozenset({"value"})  # any JSON, to the byte: PostgreSQL sees it sealed only
 
-    value: msgspec.Raw
+    value: AnyJson
     expected_version: Annotated[
         Annotated[int, Meta(ge=0, le=2147483646)] | None,
         Meta(description="The version that this one follows; 0: there must be none.", examples=[0]),
@@ -69,7 +75,7 @@ class ReadValue(msgspec.Struct, frozen=True):
 
     key: str
     version: int
-    value: msgspec.Raw
+    value: AnyJson
 
 
 class Version(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -244,6 +250,31 @@ async def list_versions(actor: Actor, store: Store, page: Page, key: FromPath[st
     return page.of(rows, position=lambda row: row.version)
 
 
+@get(
+    "/api/secrets/{key:str}/who",
+    tags=["secrets"],
+    summary="List a secret's readers",
+    opt=takes(PERSON, "secrets:write"),
+)
+async def list_readers(actor: Actor, store: Store, page: Page, key: FromPath[str], at: Moment = None) -> Items[Reader]:
+    """List who could read a secret at a time, and who had until then; this takes an admin.
+
+    `could_read` says that a member's role sufficed, or that a program's token or key was live, while there was a value:
+    put, not deleted, expired or destroyed. Whether a member had a session just then is not asked, for he could have
+    opened one; a JWT is its environment's, whose key minted it. Who holds the master key and reaches the server is on
+    no list.
+    """
+    if at is not None and at.tzinfo is None:
+        raise invalid("at", "says no time zone")
+    after = page.after(UUID)
+    rows = await actor.run(
+        lambda db: queries.list_readers(
+            db, key=key_of(key), environment_id=store.environment_id, at=at, after=after, limit=page.fetch
+        )
+    )
+    return page.of(rows, position=lambda row: row.id)
+
+
 @post(
     "/api/secrets/{key:str}/rollback",
     tags=["secrets"],
@@ -338,6 +369,7 @@ handlers = [
             list_secrets,
             count_secrets,
             list_versions,
+            list_readers,
             roll_back,
             undelete_secret,
             destroy_version,

@@ -45,7 +45,7 @@ BRANCH = Parameter(
 
 
 class RawJson(OpenAPISchemaPlugin):
-    """Describes `msgspec.Raw`, JSON that passes through, as any object."""
+    """Describes `msgspec.Raw`, JSON that passes through: as an object, or whatever a Meta beside it says."""
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
         """Tell whether the field is raw JSON."""
@@ -53,8 +53,11 @@ class RawJson(OpenAPISchemaPlugin):
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
         """Describe it."""
-        del field_definition, schema_creator
-        return Schema(type=OpenAPIType.OBJECT, additional_properties=True)
+        del schema_creator
+        said = next((each for each in field_definition.metadata if isinstance(each, msgspec.Meta)), None)
+        if said is None:
+            return Schema(type=OpenAPIType.OBJECT, additional_properties=True)
+        return Schema(description=said.description, examples=said.examples)
 
 
 class Lists(OpenAPISchemaPlugin):

@@ -101,7 +101,7 @@ def _wrong_fields(value: dict[str, Any], kind: type[msgspec.Struct]) -> Iterator
         if name not in value:
             if field.required:
                 yield FieldError(name, "is required")
-        elif field.type is not msgspec.Raw:
+        elif getattr(field.type, "__origin__", field.type) is not msgspec.Raw:  # Annotated has it within
             try:
                 msgspec.convert(value[name], field.type)
             except msgspec.ValidationError as error:

@@ -149,7 +149,8 @@ begin
         case when put_version.restores is null then 'secret.write' else 'secret.rollback' end,
         secretstore.subject_of(v_secret.organization_id, v_secret.environment_id, v_secret.key),
         detail => jsonb_strip_nulls(jsonb_build_object(
-            'version', v_secret.version, 'restores', put_version.restores, 'address', put_version.address
+            'version', v_secret.version, 'restores', put_version.restores, 'expires_at', put_version.expires_at,
+            'address', put_version.address
         )),
         request_id => put_version.request_id
     );

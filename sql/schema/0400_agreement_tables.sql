@@ -1,5 +1,5 @@
 -- The facts of the brokerage: who refers whom to whom, on which terms, and what happened since.
--- depends: 0330_secretstore_access
+-- depends: 0340_secretstore_readers
 
 set local role brokerflow_owner;
 

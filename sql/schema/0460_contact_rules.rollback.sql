@@ -1,3 +1,5 @@
+drop function agreement.rewrap_contacts(uuid[], bytea[], bytea[]);
+drop function agreement.list_wrapped_contacts(uuid, integer);
 drop function agreement.consume_contact_read(uuid);
 drop function agreement.shred_contact(uuid);
 drop function agreement.seal_contact(uuid, bytea, bytea);

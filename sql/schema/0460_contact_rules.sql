@@ -260,6 +260,40 @@ $$;
 comment on function agreement.consume_contact_read(uuid) is
     'Axiom A2: a client''s contact is readable only through the accessor, only by a party of an effective agreement. It asks for a grant and takes no actor as an argument.';
 
+-- For the operator, as the vault: granted to nobody.
+create function agreement.list_wrapped_contacts(after uuid, count integer) returns table (referral_id uuid, wrapped_key bytea)
+language sql stable
+as $$
+    select c.referral_id, c.wrapped_key
+    from agreement.contacts as c
+    where c.wrapped_key is not null and c.referral_id > list_wrapped_contacts.after
+    order by c.referral_id
+    limit list_wrapped_contacts.count
+$$;
+
+comment on function agreement.list_wrapped_contacts(uuid, integer) is 'Keys of contacts that are not shredded, as they are wrapped.';
+
+-- What was shredded, given again or wrapped anew in the meantime stays as it is.
+create function agreement.rewrap_contacts(referral_ids uuid[], wrapped_keys bytea[], rewrapped_keys bytea[]) returns integer
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_count integer;
+begin
+    update agreement.contacts as c set wrapped_key = r.rewrapped_key
+    from unnest(rewrap_contacts.referral_ids, rewrap_contacts.wrapped_keys, rewrap_contacts.rewrapped_keys)
+        as r (referral_id, wrapped_key, rewrapped_key)
+    where c.referral_id = r.referral_id and c.wrapped_key = r.wrapped_key;
+    get diagnostics v_count = row_count;
+    perform shared.write_audit('contact.rewrap', 'master-key', detail => jsonb_build_object('contacts', v_count));
+    return v_count;
+end;
+$$;
+
+comment on function agreement.rewrap_contacts(uuid[], bytea[], bytea[]) is
+    'Puts keys that the operator wrapped by another master key, each in place of the one that he read; leaves an audit row a batch.';
+
 revoke execute on function
     agreement.seal_contact(uuid, bytea, bytea), agreement.shred_contact(uuid), agreement.consume_contact_read(uuid)
 from public;

@@ -13,8 +13,9 @@ import pytest
 from app.database import Credential, Transaction
 from app.database import Database as Pools
 from app.queries import register_adapters
+from app.rotation import Rotation, rotate
 from app.sealing import Keyring
-from app.secretstore.rotation import Rotation, rotate
+from app.secretstore.rotation import wrapped_keys
 from app.secretstore.store import Origin, SecretStore
 from app.secretstore.values import SecretAltered, SecretMismatch, SecretNotFound
 from app.shared import tokens
@@ -115,13 +116,15 @@ async def test_old_and_new_processes_work_while_the_master_key_rotates(
                 assert await (old if number % 2 else new).get(f"k{number % 7}") == number
 
         working = asyncio.create_task(work())
-        await rotate(operator, Keyring([NEW, OLD], "secrets"), lambda done: told.append(done.rewrapped), batch=3)
+        await rotate(
+            wrapped_keys(operator, Keyring([NEW, OLD], "secrets")), lambda done: told.append(done.rewrapped), batch=3
+        )
         await working
-        done = await rotate(operator, Keyring([NEW, OLD], "secrets"), lambda _: None, batch=3)
+        done = await rotate(wrapped_keys(operator, Keyring([NEW, OLD], "secrets")), lambda _: None, batch=3)
         assert (len(told) > 2, done.unopened) == (True, 0)
         assert count(look, "select count(distinct master_key_id) from secretstore.secret_versions") == 1
         assert [await last.get(f"k{n}") for n in range(7)] == [56, 57, 58, 59, 53, 54, 55]
-        assert await rotate(operator, Keyring([NEW], "secrets"), lambda _: None) == Rotation()
+        assert await rotate(wrapped_keys(operator, Keyring([NEW], "secrets")), lambda _: None) == Rotation()
 
 
 async def test_a_rotation_that_was_killed_leaves_all_readable_and_goes_on(database: Database, owner: Caller) -> None:
@@ -137,12 +140,12 @@ async def test_a_rotation_that_was_killed_leaves_all_readable_and_goes_on(databa
             await old.set(f"k{number}", number)
         async with vault(database) as operator:
             with pytest.raises(Killed):
-                await rotate(operator, Keyring([NEW, OLD], "secrets"), kill, batch=2)
+                await rotate(wrapped_keys(operator, Keyring([NEW, OLD], "secrets")), kill, batch=2)
         assert [await new.get(f"k{n}") for n in range(10)] == list(range(10))
         with pytest.raises(SecretAltered):
             [await last.get(f"k{n}") for n in range(10)]
         async with vault(database) as operator:
-            done = await rotate(operator, Keyring([NEW, OLD], "secrets"), lambda _: None, batch=2)
+            done = await rotate(wrapped_keys(operator, Keyring([NEW, OLD], "secrets")), lambda _: None, batch=2)
         assert done == Rotation(rewrapped=6)
         assert [await last.get(f"k{n}") for n in range(10)] == list(range(10))
 
@@ -152,6 +155,6 @@ async def test_what_opens_with_no_key_is_counted_and_left(database: Database, ow
         await old.set("lost", 1)
         await new.set("kept", 2)
         before = look.execute("select * from secretstore.secret_versions order by created_at").fetchall()
-        assert await rotate(operator, Keyring([NEW], "secrets"), lambda _: None) == Rotation(unopened=1)
+        assert await rotate(wrapped_keys(operator, Keyring([NEW], "secrets")), lambda _: None) == Rotation(unopened=1)
         assert look.execute("select * from secretstore.secret_versions order by created_at").fetchall() == before
         assert await old.get("lost") == 1

@@ -86,6 +86,13 @@ def test_any_value_comes_back_to_the_byte(owner: Caller, value: str) -> None:
     assert response.headers["etag"] == '"1"'
 
 
+def test_a_value_is_described_as_any_json(client: httpx.Client) -> None:
+    schemas = client.get("/schema/openapi.json").json()["components"]["schemas"]
+    for name in ("NewValue", "ReadValue"):
+        value = schemas[name]["properties"]["value"]
+        assert (value["description"], "type" in value) == ("Any JSON value.", False)
+
+
 @pytest.mark.parametrize(
     ("value", "status", "code", "told"),
     [

@@ -2,15 +2,19 @@
 
 import base64
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import psycopg
+import pyrage  # type: ignore[import-untyped]
 import pytest
 
-from tests.cli.conftest import NOWHERE, Finished, Variables, run
+from tests.cli.conftest import COMMAND, NOWHERE, Finished, Variables, environment, run
 from tests.conftest import Database
 
 CANARY = "canary-5b21"
@@ -48,6 +52,29 @@ def secret(url: str, token: str) -> Secret:
     return call
 
 
+@pytest.fixture
+def at_terminal() -> Callable[..., bytes]:
+    """Run `brokerflow` at a terminal of its own, answering what it asks; returns all that was shown."""
+
+    def call(variables: Variables, answers: Iterable[tuple[bytes, bytes]], *arguments: str) -> bytes:
+        terminal, theirs = os.openpty()
+        command = [*COMMAND, *arguments]
+        shown, asked = b"", list(answers)
+        with subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(variables), start_new_session=True
+        ):
+            os.close(theirs)
+            with suppress(OSError):  # the end, as Linux tells it
+                while read := os.read(terminal, 65536):
+                    shown += read
+                    if asked and asked[0][0] in shown:
+                        os.write(terminal, asked.pop(0)[1])
+        os.close(terminal)
+        return shown
+
+    return call
+
+
 def done(finished: Finished) -> str:
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
@@ -66,6 +93,8 @@ def test_a_secret_is_put_read_listed_rolled_back_and_deleted(secret: Secret, tmp
     done(secret("rollback", "db/password", "1"))
     assert done(secret("get", "db/password")) == f"{CANARY}\n"
     assert [line.split()[0] for line in done(secret("versions", "db/password")).splitlines()[1:]] == ["3", "2", "1"]
+    told = done(secret("who", "db/password", "--at", "2099-01-01T00:00:00Z")).splitlines()[1].split()
+    assert (told[0], told[1], told[2], told[4]) == ("Nora", "owner", "yes", "5")  # to roll back is to read
     done(secret("delete", "db/password"))
     missing = secret("get", "db/password")
     assert (missing.returncode, missing.stdout) == (1, "")
@@ -84,6 +113,86 @@ def test_a_command_runs_with_secrets_in_its_environment_alone(secret: Secret) ->
     ended = secret("run", "--prefix", "app/", "--", sys.executable, "-c", "raise SystemExit(7)")
     assert ended.returncode == 7
     assert secret("run", "--prefix", "app/", "--", "no-such-command").returncode == 2
+
+
+def test_a_version_is_destroyed_after_a_question(secret: Secret) -> None:
+    for _ in range(3):
+        done(secret("set", "k", "--keep", "2", stdin=CANARY))
+    told = secret("destroy", "k", "2", stdin="n\n")
+    assert (told.returncode, "for good?" in told.stderr) == (130, True)
+    done(secret("get", "k", "--version", "2"))
+    done(secret("destroy", "k", "2", "--yes"))
+    for version in ("1", "2"):
+        assert "(not_found)" in secret("get", "k", "--version", version).stderr
+    assert done(secret("get", "k")) == f"{CANARY}\n"
+    done(secret("set", "k", "--expires", "2001-01-01T00:00:00Z", stdin=CANARY))
+    assert "(not_found)" in secret("get", "k").stderr
+
+
+VALUES = {"text": '"Zaunk\u00f6nig \\n"', "number": "12345678901234567890.50", "nested": '{"b":1, "a" : [null]}'}
+
+
+def test_an_export_opens_for_its_recipients_and_comes_back_to_the_byte(secret: Secret, tmp_path: Path) -> None:
+    for key, value in VALUES.items():
+        done(secret("set", f"from/{key}", "--json", stdin=value))
+    one, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
+    for name, identity in (("one", one), ("other", other)):
+        (tmp_path / name).write_text(f"# a key\n{identity}\n")
+    exported = secret("export", "--prefix", "from/", "--recipient", str(one.to_public()))
+    assert exported.stderr == "3 secrets were exported.\n"
+    (tmp_path / "export.age").write_text(done(exported))
+    assert "from/" not in exported.stdout
+    refused = secret("import", str(tmp_path / "export.age"), "--identity", str(tmp_path / "other"))
+    assert (refused.returncode, "does not open with this identity" in refused.stderr) == (2, True)
+    arguments = (str(tmp_path / "export.age"), "--identity", str(tmp_path / "one"), "--prefix", "to/")
+    shown = done(secret("import", *arguments, "--dry-run"))
+    assert [line.split() for line in shown.splitlines()[1:]] == [[f"to/from/{key}", "new"] for key in sorted(VALUES)]
+    assert "(not_found)" in secret("get", "to/from/text").stderr
+    assert secret("import", *arguments).stderr == "3 secrets were put.\n"
+    for key, value in VALUES.items():
+        assert done(secret("get", f"to/from/{key}", "--json")) == f"{value}\n"
+    assert "version 2, after 1" in done(secret("import", *arguments, "--dry-run"))
+    plain = done(secret("export", "--prefix", "from/", "--plain"))
+    assert plain == "{\n" + ",\n".join(f'"from/{key}": {VALUES[key]}' for key in sorted(VALUES)) + "\n}\n"
+
+
+def test_a_passphrase_is_asked_for_at_the_terminal(
+    secret: Secret, url: str, token: str, tmp_path: Path, at_terminal: Callable[..., bytes]
+) -> None:
+    done(secret("set", "k", stdin=CANARY))
+    answers = (b"Passphrase: ", b"correct horse\n"), (b"confirmation: ", b"correct horse\n")
+    exported = at_terminal({"BROKERFLOW_TOKEN": token}, answers, "secret", "export", "--url", url)
+    begins = exported.index(b"-----BEGIN AGE")
+    text = exported[begins : exported.index(b"END AGE ENCRYPTED FILE-----") + 27].replace(b"\r\n", b"\n") + b"\n"
+    assert pyrage.passphrase.decrypt(text, "correct horse") == b'{\n"k": "%s"\n}\n' % CANARY.encode()
+    shown = at_terminal({"BROKERFLOW_TOKEN": token}, (), "secret", "export", "--plain", "--url", url)
+    assert b"--plain goes into a file" in shown
+    assert CANARY.encode() not in shown
+
+
+def test_a_dotenv_file_is_imported(secret: Secret, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"# comment\nexport HOST=db.example\nPASSWORD='{CANARY} # $HOST'\nLINES=\"a\\nb\"\nEMPTY=\n")
+    done(secret("import", str(file), "--prefix", "app/"))
+    read = {name: done(secret("get", f"app/{name}", "--json")) for name in ("HOST", "PASSWORD", "LINES", "EMPTY")}
+    assert read == {
+        "HOST": '"db.example"\n',
+        "PASSWORD": f'"{CANARY} # $HOST"\n',
+        "LINES": '"a\\nb"\n',
+        "EMPTY": '""\n',
+    }
+    for text, told in [
+        ("A=1\nno assignment\n", "line 2 of the file is no assignment"),
+        ("A=1\nB='open\n", "line 2 of the file is no assignment"),
+        ('{"a": tru}', "neither a JSON object"),
+        ("[1]", "line 1 of the file is no assignment"),
+        ('{"new": 1, "a b": 2}', "1 of 2 secrets were put before it."),
+    ]:
+        file.write_text(text)
+        failed = secret("import", str(file))
+        assert (failed.returncode in {1, 2}, told in failed.stderr) == (True, True), failed.stderr
+        assert CANARY not in failed.stderr
+    assert done(secret("get", "new", "--json")) == "1\n"
 
 
 def test_what_goes_wrong_is_told_in_a_sentence(secret: Secret, token: str) -> None:
@@ -107,7 +216,7 @@ def test_the_master_key_rotates_while_the_service_works(
         done(secret("set", f"k{number}", stdin=f"{CANARY}{number}"))
     rotated = run({**variables, "BROKERFLOW_MASTER_KEY": f"{NEW} {OLD}"}, "secret", "rotate-master")
     assert rotated.returncode == 0, rotated.stderr
-    assert rotated.stdout.startswith("3 versions are wrapped anew, by master key ")
+    assert rotated.stdout.startswith("3 secret versions are wrapped anew, by master key ")
     new = serve({**variables, "BROKERFLOW_MASTER_KEY": NEW})
     read = run({"BROKERFLOW_TOKEN": token}, "secret", "get", "--url", new, "k1")
     assert done(read) == f"{CANARY}1\n"
@@ -115,7 +224,7 @@ def test_the_master_key_rotates_while_the_service_works(
     assert (stale.returncode, "secret_integrity" in stale.stderr) == (1, True)
     done(secret("set", "k3", stdin="sealed with the old key"))
     lost = run({**variables, "BROKERFLOW_MASTER_KEY": NEW}, "secret", "rotate-master")
-    assert (lost.returncode, "1 versions open with none of the keys" in lost.stderr) == (1, True)
+    assert (lost.returncode, "1 secret versions open with none of the keys" in lost.stderr) == (1, True)
     with psycopg.connect(database.superuser_url) as connection:
         rows = connection.execute("select detail from shared.audit_log where action = 'secret.rewrap'").fetchall()
     assert rows == [({"versions": 3},)]

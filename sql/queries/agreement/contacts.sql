@@ -33,3 +33,13 @@ cross join lateral (
     limit :limit
 ) as r
 order by r.id desc;
+
+-- name: list_wrapped_contacts(after, limit)
+-- Keys of contacts as they are wrapped; for the operator, as the vault.
+-- record: WrappedContact
+select w.referral_id as "referral_id!", w.wrapped_key as "wrapped_key!"
+from agreement.list_wrapped_contacts(:after, :limit) as w;
+
+-- name: rewrap_contacts(referral_ids, wrapped_keys, rewrapped_keys)$
+-- Put keys that are wrapped anew in place of those read; for the operator, as the vault.
+select agreement.rewrap_contacts(:referral_ids, :wrapped_keys, :rewrapped_keys) as "count!";
