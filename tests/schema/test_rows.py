@@ -5,8 +5,9 @@ from collections.abc import Awaitable
 import psycopg
 from psycopg.errors import CheckViolation, ForeignKeyViolation, NotNullViolation, UniqueViolation
 
-from tests.schema.stage import Given, Rows, Stage, keeps
+from tests.schema.stage import Given, Rows, Stage, keeps, user_code
 from tests.schema.test_a09_tenants import SCHEMAS, TABLES, populate
+from tests.schema.test_a10_device_codes import APPROVE, take
 
 # Where a null says something: not yet, never, nobody, or none. Everywhere else it is refused.
 NULLABLE = {
@@ -193,11 +194,29 @@ async def test_a_null_is_refused_where_it_says_nothing(given: Given, stage: Stag
     ] == []
 
 
+async def leave_more(given: Given) -> None:
+    """Leave rows in which ids stand that are mostly null."""
+    await given.judged(await given.dispute(await given.agreement("effective")), "upheld")
+    referrer = given.stage.party("referrer")
+    await given.device("taken")
+    await referrer(APPROVE, user_code("taken"))
+    await take(given.stage.as_nobody, "taken")
+    secret, _ = await given.keys()
+    for program, column, its in (
+        (secret, "environment_id", "shared.current_environment_id()"),
+        (await referrer.organization_token("agreements:read"), "organization_id", "shared.current_organization_id()"),
+    ):
+        await program(
+            f"insert into shared.idempotency_keys ({column}, key, route, request_digest, status, response) "
+            f"values ({its}, 'another', 'r', sha256('x'), 200, '')"
+        )
+
+
 @keeps("constraint")
 async def test_an_id_is_somebodys(given: Given, stage: Stage) -> None:
     """Of every row: a null or another key beside it may keep one from being looked at."""
     await populate(given)
-    await given.judged(await given.dispute(await given.agreement("effective")), "upheld")
+    await leave_more(given)
     await stage.become("postgres")
     await stage.run("set constraints all immediate")
     # Neither our triggers nor those by which a row keeps the ids that others know it by.
