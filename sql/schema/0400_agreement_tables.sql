@@ -17,12 +17,13 @@ create type agreement.invoice_status as enum ('issued', 'frozen', 'paid', 'writt
 create type agreement.dispute_outcome as enum ('upheld', 'dismissed', 'withdrawn');
 
 -- A domain over text would be tidier, but arrays of domains are opaque to clients.
+-- Without a backslash: whether one escapes in the text of a function is up to its caller's standard_conforming_strings.
 create function agreement.are_labels(labels text[], most integer) returns boolean
 language sql immutable parallel safe
 as $$
     select cardinality(are_labels.labels) <= are_labels.most
         and coalesce(array_ndims(are_labels.labels) = 1 and array_lower(are_labels.labels, 1) = 1, true)   -- null for none
-        and coalesce(bool_and(coalesce(l.label ~ '\S' and length(l.label) <= 100, false)), true)
+        and coalesce(bool_and(coalesce(l.label ~ '[^[:space:]]' and length(l.label) <= 100, false)), true)
     from unnest(are_labels.labels) as l (label)
 $$;
 

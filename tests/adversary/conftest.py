@@ -4,7 +4,7 @@ import pytest
 
 from tests.api.conftest import quick_passwords, quiet_logs
 from tests.conftest import Server
-from tests.schema.conftest import as_postgres, as_stranger, build_world, enter_from_outside, given, refused, stage
+from tests.schema.conftest import as_nobody, build_world, enter_from_outside, given, refused, stage
 from tests.schema.stage import World
 
 
@@ -14,13 +14,4 @@ def world(server: Server, template: str) -> World:
     return build_world(server, template, "adversary")
 
 
-__all__ = [
-    "as_postgres",
-    "as_stranger",
-    "enter_from_outside",
-    "given",
-    "quick_passwords",
-    "quiet_logs",
-    "refused",
-    "stage",
-]
+__all__ = ["as_nobody", "enter_from_outside", "given", "quick_passwords", "quiet_logs", "refused", "stage"]
