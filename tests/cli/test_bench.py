@@ -25,6 +25,5 @@ def test_every_case_is_measured_and_drawn(tmp_path: Path) -> None:
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in told.splitlines() if line.startswith("| ")]
     assert {row[0] for row in rows[1:]} == CASES
-    assert all(row[1] != "0" for row in rows)
     assert "failed" not in told
     assert {text.text for text in ET.parse(drawn).iter() if text.tag.endswith("text")} >= CASES  # noqa: S314 - our own
