@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import uvicorn
     from litestar import Litestar
 
+    from app.embedded import Addresses
     from app.settings import Settings
 
 FOUND_SOMETHING = 1
@@ -46,6 +47,7 @@ LATER = {
     "logout": Later("app.commands.logout", "Revoke the token of this machine."),
     "oracles": Later("app.commands.oracles", "Ask the database for violations."),
     "secret": Later("app.commands.secret", "Keep and use secrets."),
+    "stress": Later("app.commands.stress", "Race, break rules, kill, and see whether the promises hold."),
     "token": Later("app.commands.token", "Make, list and revoke personal access tokens."),
     "verify": Later("app.commands.verify", "Verify an exported timeline without the service."),
 }
@@ -154,11 +156,12 @@ def serve(host: str | None, port: int | None) -> None:
     with ExitStack() as stack, expected():
         listener = stack.enter_context(_listen(host or settings.host, settings.port if port is None else port))
         if settings.is_embedded:
-            app_url, owner_url = stack.enter_context(_embedded(settings, supervised=True))
-            _migrate(owner_url)
+            running = stack.enter_context(_embedded(settings, supervised=True))
+            _migrate(running.owner_url)
+            settings = _on(running, settings)
         else:
-            app_url = _admitted(settings)
-        _serve(settings, app_url, listener)
+            _admit(settings)
+        _serve(settings, listener)
 
 
 @cli.group()
@@ -268,8 +271,8 @@ def _addresses(settings: "Settings") -> Iterator[tuple[str, str]]:
     elif running := locate(settings.home):
         yield running.app_url, running.owner_url
     else:
-        with _embedded(settings) as addresses:
-            yield addresses
+        with _embedded(settings) as running:
+            yield running.app_url, running.owner_url
 
 
 def _configured_addresses(settings: "Settings") -> tuple[str, str]:
@@ -280,12 +283,20 @@ def _configured_addresses(settings: "Settings") -> tuple[str, str]:
 
 
 @contextmanager
-def _embedded(settings: "Settings", *, supervised: bool = False) -> Iterator[tuple[str, str]]:
+def _embedded(settings: "Settings", *, supervised: bool = False) -> Iterator["Addresses"]:
     from app.embedded import Embedded
 
     progress(f"Starting PostgreSQL in {settings.home} ...")
     with Embedded(settings.home, supervised=supervised) as server:
-        yield server.app_url, server.owner_url
+        yield server.addresses
+
+
+def _on(running: "Addresses", settings: "Settings") -> "Settings":
+    """Return the settings with the embedded server's URLs."""
+    from pydantic import SecretStr
+
+    urls = {"app_url": SecretStr(running.app_url), "login_url": SecretStr(running.login_url)}
+    return settings.model_copy(update=urls)
 
 
 def _migrate(owner_url: str) -> None:
@@ -294,36 +305,38 @@ def _migrate(owner_url: str) -> None:
     migrations.up(owner_url, progress)
 
 
-def _admitted(settings: "Settings") -> str:
-    """Return the service's URL, or refuse to serve with it."""
+def _admit(settings: "Settings") -> None:
+    """Refuse to serve with logins or a schema that are not as they must be."""
     if settings.app_url is None:
         raise Refused("BROKERFLOW_APP_URL is not set: it names the login that the service runs with.")
     app_url = settings.app_url.get_secret_value()
     owner_url = settings.owner_url.get_secret_value() if settings.owner_url else app_url
     if complaints := _complaints(settings, app_url, owner_url):
         raise Refused("the service does not start:\n" + "\n".join(complaints))
-    return app_url
 
 
 def _complaints(settings: "Settings", app_url: str, owner_url: str) -> list[str]:
     from app import migrations, readiness
 
-    return readiness.login_complaints(app_url, is_production=settings.is_production) or [
+    complaints = readiness.login_complaints(app_url, is_production=settings.is_production)
+    if settings.login_url is not None:
+        login_url = settings.login_url.get_secret_value()
+        complaints += readiness.provider_login_complaints(login_url, is_production=settings.is_production)
+    return complaints or [
         f"Migration {chapter.name} is {chapter.state}: {REMEDIES[chapter.state]}."
         for chapter in migrations.status(owner_url)
         if chapter.state in REMEDIES
     ]
 
 
-def _serve(settings: "Settings", app_url: str, listener: socket.socket) -> None:
-    from pydantic import SecretStr
-
+def _serve(settings: "Settings", listener: socket.socket) -> None:
     from app import readiness
     from app.main import create_app
 
+    app_url = settings.app_url.get_secret_value() if settings.app_url else ""
     if complaints := readiness.master_key_complaints(app_url, settings.master_keys, is_serving=True):
         raise Refused("the service does not start:\n" + "\n".join(complaints))
-    app = create_app(settings.model_copy(update={"app_url": SecretStr(app_url)}))
+    app = create_app(settings)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
     server = _server(app, lambda: click.echo(f"BrokerFlow is ready at http://{address}:{port}"))

@@ -159,11 +159,6 @@ class Embedded:
         return self.addresses.app_url
 
     @property
-    def login_url(self) -> str:
-        """The URL on which the service opens sessions after a login at a provider."""
-        return self.addresses.login_url
-
-    @property
     def owner_url(self) -> str:
         """The URL that migrations run with: the owner of the database, no superuser."""
         return self.addresses.owner_url

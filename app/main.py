@@ -4,14 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.agreement import routes as agreement
-from app.apiauth import device, environment_keys, jwts, organization_tokens, sessions
+from app.apiauth import device, environment_keys, jwts, oidc, oidc_flows, organization_tokens, sessions
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
+from app.apiauth.limits import limit_credential
 from app.database import Database
 from app.errors import answer_refusal
 from app.sealing import Keyring, Sealer, Stamp, derive
@@ -54,6 +55,7 @@ HANDLERS: list[Any] = [
     *secretstore.handlers,
     *jwts.handlers,
     *sessions.handlers,
+    *oidc.handlers,
     *device.handlers,
     *agreement.handlers,
     *vote.handlers,
@@ -76,7 +78,7 @@ def create_app(settings: Settings, handlers: list[Any] | None = None) -> Litesta
         dependencies=DEPENDENCIES,
         request_class=StrictRequest,
         request_max_body_size=settings.body_limit,
-        before_request=check_request,
+        before_request=_check,
         after_exception=[record_denial],
         exception_handlers={Exception: answer_refusal},
         middleware=[health.metrics.middleware],
@@ -104,18 +106,31 @@ def _state(settings: Settings, database: Database) -> State:
             "cursors": Stamp(settings.master_key, "cursors"),
             "secret_keys": Keyring(settings.master_keys, PURPOSE),
             "requests": Stamp(settings.master_key, "requests"),
+            "flows": Sealer(settings.master_key, oidc_flows.PURPOSE, settings.master_keys[1:]),
+            "logins": oidc.Logins(settings.oidc) if settings.oidc else None,
             "user_codes": Stamp(settings.master_key, "user codes"),
         }
     )
 
 
+async def _check(request: Request[Any, Any, Any]) -> None:
+    """Refuse what no handler needs to see, and what its credential sends too much of."""
+    await check_request(request)
+    await limit_credential(request)
+
+
 @asynccontextmanager
 async def _connected(app: Litestar) -> AsyncIterator[None]:
     database: Database = app.state.database
+    logins: oidc.Logins | None = app.state.logins
     await database.open()
+    if logins is not None:
+        await logins.open()
     await app.state.axioms.load()
     await app.state.esign_trust.establish()
     try:
         yield
     finally:
         await database.close()
+        if logins is not None:
+            await logins.close()

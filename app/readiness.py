@@ -1,12 +1,14 @@
-"""Says why BrokerFlow must not serve: a login with too much power, or a master key that is not this database's."""
+"""Says why BrokerFlow must not serve: a login with the wrong powers, or a master key that is not this database's."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import psycopg
 
 from app.sealing import key_id, proof
 
 OLDEST = 150000
+OPENS_SESSIONS = "open_identity_session"
 
 # A member of an owner could switch row security off; CREATEROLE could make itself one; replication reads it all.
 _LOGIN = """
@@ -27,10 +29,41 @@ select r.rolname,
              and pg_catalog.pg_has_role(r.oid, o.oid, 'MEMBER')
            order by 1
        ),
-       pg_catalog.current_setting('log_parameter_max_length') = '0'
+       pg_catalog.current_setting('log_parameter_max_length') = '0',
+       array(
+           select distinct p.proname::text
+           from pg_catalog.pg_proc p
+           join pg_catalog.pg_roles o on o.oid = p.proowner
+           where o.rolname in ('brokerflow_owner', 'brokerflow_guard', 'brokerflow_vault')
+             and pg_catalog.has_schema_privilege(r.oid, p.pronamespace, 'USAGE')
+             and pg_catalog.has_function_privilege(r.oid, p.oid, 'EXECUTE')
+       ),
+       exists (select from pg_catalog.pg_proc p where p.proname = 'open_identity_session')
 from pg_catalog.pg_roles r
 where r.rolname = session_user
 """
+
+
+class Post(NamedTuple):
+    """What a login is for: the variable that names it, and the role that it should be."""
+
+    variable: str
+    role: str
+
+
+SERVICE = Post("BROKERFLOW_APP_URL", "brokerflow_app")
+LOGINS = Post("BROKERFLOW_LOGIN_URL", "brokerflow_login")
+
+
+class Login(NamedTuple):
+    """What a login is, and what it may do."""
+
+    name: str
+    powers: list[str]
+    owners: list[str]
+    is_quiet: bool
+    functions: list[str]
+    is_migrated: bool
 
 
 def login_complaints(app_url: str, *, is_production: bool = False) -> list[str]:
@@ -38,17 +71,29 @@ def login_complaints(app_url: str, *, is_production: bool = False) -> list[str]:
 
     Raises psycopg.OperationalError when the server does not answer.
     """
-    with psycopg.connect(app_url, connect_timeout=5) as connection:
+    return _complaints(app_url, SERVICE, is_production=is_production)
+
+
+def provider_login_complaints(login_url: str, *, is_production: bool = False) -> list[str]:
+    """Return likewise why it must not open the sessions of identities with this login.
+
+    Raises psycopg.OperationalError when the server does not answer.
+    """
+    return _complaints(login_url, LOGINS, is_production=is_production)
+
+
+def _complaints(url: str, post: Post, *, is_production: bool) -> list[str]:
+    with psycopg.connect(url, connect_timeout=5) as connection:
         if connection.info.server_version < OLDEST:
             return ["The server is older than PostgreSQL 15: upgrade it."]
         row = connection.execute(_LOGIN).fetchone()
     if row is None:
         return ["The login's role is gone: create it again."]
-    login, powers, owners, is_quiet = row
+    login = Login(*row)
+    mighty = [*_power_complaints(login, post), *_owner_complaints(login, post)]
     return [
-        *_power_complaints(login, powers),
-        *_owner_complaints(login, owners),
-        *([] if is_quiet or not is_production else [_noise_complaint(login)]),
+        *(mighty or _reach_complaints(login, post)),
+        *([] if login.is_quiet or not is_production else [_noise_complaint(login)]),
     ]
 
 
@@ -76,27 +121,39 @@ def missing_master_key(name: str) -> str:
     )
 
 
-def _power_complaints(login: str, powers: list[str]) -> list[str]:
+def _power_complaints(login: Login, post: Post) -> list[str]:
     return [
-        f"The login {login} has {power}, so the database would not hold it to the rules: set BROKERFLOW_APP_URL to "
-        f"brokerflow_app, or run: alter role {login} no{power.lower()}"
-        for power in powers
+        f"The login {login.name} has {power}, so the database would not hold it to the rules: set {post.variable} to "
+        f"{post.role}, or run: alter role {login.name} no{power.lower()}"
+        for power in login.powers
     ]
 
 
-def _owner_complaints(login: str, owners: list[str]) -> list[str]:
+def _owner_complaints(login: Login, post: Post) -> list[str]:
     return [
-        f"The login {login} owns tables of this database, so it could change the rules: set BROKERFLOW_APP_URL to "
-        "brokerflow_app."
-        if owner == login
-        else f"The login {login} is a member of {owner}, which owns tables, so it could change the rules: set "
-        f"BROKERFLOW_APP_URL to brokerflow_app, or run: revoke {owner} from {login}"
-        for owner in owners
+        f"The login {login.name} owns tables of this database, so it could change the rules: set {post.variable} to "
+        f"{post.role}."
+        if owner == login.name
+        else f"The login {login.name} is a member of {owner}, which owns tables, so it could change the rules: set "
+        f"{post.variable} to {post.role}, or run: revoke {owner} from {login.name}"
+        for owner in login.owners
     ]
 
 
-def _noise_complaint(login: str) -> str:
+def _reach_complaints(login: Login, post: Post) -> list[str]:
+    """Keep the two logins apart: one opens sessions on its word and does nothing else, the other all but that."""
+    opens = OPENS_SESSIONS in login.functions
+    if post is SERVICE and opens:
+        return [f"The login {login.name} may open sessions without proof: set {post.variable} to {post.role}."]
+    if post is LOGINS and login.is_migrated and not opens:
+        return [f"The login {login.name} may not open sessions of identities: set {post.variable} to {post.role}."]
+    if post is LOGINS and len(login.functions) > 1:
+        return [f"The login {login.name} may do more than open sessions: set {post.variable} to {post.role}."]
+    return []
+
+
+def _noise_complaint(login: Login) -> str:
     return (
         "The server's log would hold digests and contacts if statements were logged: as a superuser, run: "
-        f"alter role {login} set log_parameter_max_length = 0"
+        f"alter role {login.name} set log_parameter_max_length = 0"
     )

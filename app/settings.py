@@ -2,10 +2,12 @@
 
 import base64
 import os
+import re
 import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -21,6 +23,8 @@ ESIGN_KEY_BYTES = range(24, 65)  # as Standard Webhooks says
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[int, Field(ge=1, le=30 * 24 * 3600)]  # as the database bounds sessions
 
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+
 
 class SettingsError(Exception):
     """The configuration cannot be used; `sentences` holds one for each variable at fault."""
@@ -28,6 +32,16 @@ class SettingsError(Exception):
     def __init__(self, sentences: list[str]) -> None:
         super().__init__("\n".join(sentences))
         self.sentences = sentences
+
+
+class OidcSettings(NamedTuple):
+    """The OpenID provider, this service as its client, and the login that opens the sessions of its identities."""
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    scopes: str
+    login_url: str
 
 
 class Settings(BaseSettings):
@@ -52,7 +66,14 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     pool_size: Annotated[int, Field(ge=2, le=200)] = 10
     login_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 120
+    rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     proxies: str = ""
+    oidc_issuer: str | None = None
+    public_url: str | None = None
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_scopes: str = "openid email profile"
+    login_url: SecretStr | None = None
     body_limit: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 2 * 1024 * 1024
 
     @property
@@ -91,6 +112,19 @@ class Settings(BaseSettings):
         listed = given.get_secret_value() if given else _generated(self.home / "esign.secret", 32, ESIGN_PREFIX)
         return esign_keys_of(listed)
 
+    @property
+    def oidc(self) -> OidcSettings | None:
+        """The OpenID provider, where there is one."""
+        if self.oidc_issuer is None or not (self.oidc_client_id and self.oidc_client_secret and self.login_url):
+            return None
+        return OidcSettings(
+            self.oidc_issuer,
+            self.oidc_client_id,
+            self.oidc_client_secret.get_secret_value(),
+            self.oidc_scopes,
+            self.login_url.get_secret_value(),
+        )
+
     @field_validator("home")
     @classmethod
     def _expand_home(cls, value: Path) -> Path:
@@ -122,6 +156,41 @@ class Settings(BaseSettings):
             raise ValueError(f"is required in production, where none is made for you: try {example}")
         return value
 
+    @field_validator("public_url", "oidc_issuer")
+    @classmethod
+    def _check_site(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            _check_site(value, may_have_path=info.field_name == "oidc_issuer")
+        elif info.data.get("oidc_issuer") and info.data.get("env") == "production":
+            raise ValueError(f"is required with {PREFIX}OIDC_ISSUER in production: the provider sends browsers there")
+        return value
+
+    @field_validator("oidc_client_id", "oidc_client_secret")
+    @classmethod
+    def _check_client(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        if value is None and info.data.get("oidc_issuer"):
+            raise ValueError(f"is required with {PREFIX}OIDC_ISSUER: the provider gives it to each of its clients")
+        if value is not None and info.data.get("oidc_issuer", "?") is None:
+            raise ValueError(f"means nothing without {PREFIX}OIDC_ISSUER")
+        return value
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _check_scopes(cls, value: str) -> str:
+        if not {"openid", "email"} <= set(value.split()):
+            raise ValueError("should hold openid and email, separated by spaces")
+        return " ".join(value.split())
+
+    @field_validator("login_url")
+    @classmethod
+    def _check_login_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            return SecretStr(_database_url(value.get_secret_value()))
+        is_embedded = info.data.get("app_url") is None and info.data.get("owner_url") is None
+        if info.data.get("oidc_issuer") and not is_embedded:
+            raise ValueError(f"is required with {PREFIX}OIDC_ISSUER: PostgreSQL, as brokerflow_login")
+        return None
+
     @field_validator("session_url")
     @classmethod
     def _refuse_session_url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -144,6 +213,21 @@ def _sentence(field: str, message: str) -> str:
     message = message.removeprefix("Value error, ").replace("Input should be", "should be").rstrip(".")
     message = message.removesuffix(", unable to parse string as an integer")
     return f"{variable} {message}."
+
+
+def _check_site(text: str, *, may_have_path: bool) -> None:
+    """Check the address of a web site: https, but for one on this very machine."""
+    try:
+        parts = urlsplit(text)
+        is_near = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        is_whole = bool(parts.hostname) and (parts.port or 1) > 0 and bool(_VISIBLE.fullmatch(text))
+        is_bare = not (parts.query or parts.fragment or parts.username)
+    except ValueError:
+        raise ValueError("is no URL") from None
+    if not (is_whole and is_bare and (is_near or parts.scheme == "https")):
+        raise ValueError("should be a URL that begins with https://, without a query (http:// on this machine only)")
+    if parts.path and not may_have_path:
+        raise ValueError("should end with the host and its port")
 
 
 def _database_url(text: str) -> str:

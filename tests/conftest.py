@@ -1,35 +1,24 @@
 """Gives every test a real PostgreSQL: the one of BROKERFLOW_TEST_URL, else Docker's, else the embedded one."""
 
-import gc
-import hashlib
 import os
 import secrets
-import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from app import migrations
-from app.embedded import DEPLOYER, LOGIN, RUNTIME, Embedded, prepare_roles
+from app.embedded import DEPLOYER, LOGIN, RUNTIME
+from app.servers import Admin, found_server, prepare_logins, turned
 
 # Machines are shared: how long an example takes says nothing about the code.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
 
-IMAGE = "postgres:18"
 PREFIX = "brokerflow_test_"
-
-Admin = psycopg.Connection[tuple[object, ...]]
 
 
 class Database(NamedTuple):
@@ -62,13 +51,7 @@ class Server(NamedTuple):
 
     def url(self, database: str, role: str | None = None) -> str:
         """Return the superuser's URL turned to another database, and to another role where one is given."""
-        parts = {name: str(value) for name, value in conninfo_to_dict(self.superuser_url).items()}
-        user, password = parts.pop("user", ""), parts.pop("password", "")
-        if role is not None:
-            user, password = role, self.passwords[role]
-        parts.pop("dbname", None)
-        login = quote(user, safe="") + (":" + quote(password, safe="") if password else "")
-        return f"postgresql://{login}@/{database}?{urlencode(parts, quote_via=quote)}"
+        return turned(self.superuser_url, database, None if role is None else (role, self.passwords[role]))
 
 
 @pytest.fixture(scope="session")
@@ -80,17 +63,15 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The server of this session, without what dead sessions left on it."""
-    with _superuser_url() as url, psycopg.connect(url, autocommit=True) as admin:
+    with (
+        found_server(os.environ.get("BROKERFLOW_TEST_URL")) as (url, _),
+        psycopg.connect(url, autocommit=True) as admin,
+    ):
         run = secrets.randbits(48)
         # Held to the end of the session, so that others see that its databases are in use.
         admin.execute("select pg_advisory_lock(%s)", [run])
         _drop_leftovers(admin)
-        # Derived, so that sessions which share a server agree on them.
-        roles = (DEPLOYER, RUNTIME, LOGIN)
-        passwords = {role: hashlib.sha256(f"{role} {url}".encode()).hexdigest() for role in roles}
-        with admin.transaction():
-            admin.execute("select pg_advisory_xact_lock(hashtext('brokerflow roles'))")
-            prepare_roles(admin, passwords)
+        passwords = prepare_logins(admin, url)
         try:
             yield Server(url, passwords, admin, run)
         finally:
@@ -116,60 +97,6 @@ def database(server: Server, template: str) -> Iterator[Database]:
         yield server.database(name)
     finally:
         _drop(server.admin, [name])
-
-
-@contextmanager
-def _superuser_url() -> Iterator[str]:
-    if url := os.environ.get("BROKERFLOW_TEST_URL"):
-        yield url
-    elif _docker_answers():
-        with _docker_url() as url:
-            yield url
-    else:
-        with _embedded_url() as url:
-            yield url
-
-
-def _docker_answers() -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import docker  # noqa: PLC0415 - slow to import, and not needed with a URL
-        from docker.errors import DockerException  # noqa: PLC0415
-
-        try:
-            with closing(docker.from_env(timeout=3)) as client:
-                client.ping()
-        except DockerException:
-            answers = False
-        else:
-            answers = True
-        gc.collect()  # a client that failed leaves its socket open; the warning of that is ignored here only
-        return answers
-
-
-@contextmanager
-def _docker_url() -> Iterator[str]:
-    from testcontainers.postgres import PostgresContainer  # noqa: PLC0415
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        container = PostgresContainer(IMAGE, username="postgres", dbname="postgres", driver=None)
-        container.with_command("postgres -c fsync=off -c max_connections=300").start()
-    try:
-        yield container.get_connection_url()
-    finally:
-        container.stop()
-
-
-@contextmanager
-def _embedded_url() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="brokerflow-tests-"))
-    folder.chmod(0o711)  # as root, the server's account must get through
-    try:
-        with Embedded(folder / "home", durable=False, settings={"max_connections": "300"}) as embedded:
-            yield embedded.superuser_url
-    finally:
-        shutil.rmtree(folder)
 
 
 def _drop_leftovers(admin: Admin) -> None:

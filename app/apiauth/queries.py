@@ -240,6 +240,36 @@ async def trust_esign_keys(db: Connection, *, digests: list[bytes]) -> None:
     await execute(db, _QUERIES["trust_esign_keys"], {"digests": digests})
 
 
+async def open_identity_session(
+    db: Connection,
+    *,
+    issuer: str,
+    subject: str,
+    verified_email: str | None = None,
+    full_name: str,
+    held: bytes | None = None,
+    digest: bytes,
+    idle: timedelta,
+    lifetime: timedelta,
+) -> datetime:
+    """Open a session of whom a provider has named, as the login role; tell when it ends."""
+    result: datetime = await value(
+        db,
+        _QUERIES["open_identity_session"],
+        {
+            "issuer": issuer,
+            "subject": subject,
+            "verified_email": verified_email,
+            "full_name": full_name,
+            "held": held,
+            "digest": digest,
+            "idle": idle,
+            "lifetime": lifetime,
+        },
+    )
+    return result
+
+
 async def mint_jwt(
     db: Connection, *, environment_id: UUID, scopes: list[str], lifetime: timedelta, one_time: bool, half: bytes
 ) -> MintedJwt:

@@ -4,9 +4,6 @@ import base64
 import hashlib
 import hmac
 import os
-import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,12 +12,10 @@ from typing import NamedTuple
 import httpx
 import psycopg
 
-from app import lifeline
 from app.embedded import locate
+from app.serving import Service, ServiceError
 from app.settings import Settings
-
-_SERVE = "from app.cli import main; main()"
-_PATIENCE_WITH_END = 60
+from app.signing import Signer
 
 
 class DemoError(Exception):
@@ -63,43 +58,15 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def _started() -> Iterator[str]:
-    """Run `brokerflow serve` as a child that ends with this process, however that ends."""
-    identity = [str(os.getpid()), str(os.geteuid()), str(os.getegid())]
-    command = [sys.executable, "-I", "-S", lifeline.__file__, *identity]
-    command += [sys.executable, "-c", _SERVE, "serve", "--port", "0"]
-    environment = {**os.environ, "BROKERFLOW_HOST": "127.0.0.1", "BROKERFLOW_LOG_LEVEL": "error"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            yield _ready_url(process)
-        finally:
-            process.terminate()
-            process.wait(_PATIENCE_WITH_END)
-
-
-def _ready_url(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    for line in process.stdout:
-        if ready := re.search(r"http://\S+", line):
-            return ready[0]
-    raise DemoError("The service could not be started; what it said is above.")
-
-
-class Signer:
-    """Signs webhooks as the signing service does, by Standard Webhooks."""
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-
-    def headers(self, identifier: str, timestamp: int, body: bytes) -> dict[str, str]:
-        """Return the headers of a message with this JSON body; `timestamp` is in seconds."""
-        signed = f"{identifier}.{timestamp}.".encode() + body
-        signature = base64.b64encode(hmac.digest(self._key, signed, hashlib.sha256)).decode()
-        return {
-            "Content-Type": "application/json",
-            "webhook-id": identifier,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": f"v1,{signature}",
-        }
+    """Run `brokerflow serve` as a child for as long as the block runs."""
+    service = Service({**os.environ, "BROKERFLOW_LOG_LEVEL": "error"})
+    try:
+        service.start()
+        yield service.wait_until_ready()
+    except ServiceError as error:
+        raise DemoError(str(error)) from error
+    finally:
+        service.stop()
 
 
 def signer(settings: Settings, place: Place) -> Signer | None:

@@ -12,8 +12,9 @@ import httpx
 import msgspec
 
 from app.demo.people import PARTS, address, log_in, register, told
-from app.demo.service import DemoError, Signer, appointed, password
+from app.demo.service import DemoError, appointed, password
 from app.demo.stage import Call, Json, Stage
+from app.signing import Signer
 
 CONTACT = {"name": "Nora Client", "email": "nora@client.example", "phone": "+1 555 0100"}
 REFERRAL = {

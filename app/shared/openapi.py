@@ -27,7 +27,7 @@ from app.shared.pagination import Items
 ASSETS = "/schema/assets"
 
 _ALWAYS = (errors.MALFORMED, errors.INTERNAL, errors.DATABASE_UNAVAILABLE)
-_WITH_ACTOR = (errors.UNAUTHENTICATED, errors.FORBIDDEN)
+_WITH_ACTOR = (errors.UNAUTHENTICATED, errors.FORBIDDEN, errors.TOO_MANY_REQUESTS)
 _WITH_BODY = (errors.TOO_LARGE, errors.UNSUPPORTED_MEDIA_TYPE, errors.INVALID)
 
 IDEMPOTENCY_KEY = Parameter(

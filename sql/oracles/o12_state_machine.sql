@@ -45,6 +45,12 @@ deleted as (
     from agreement.timeline_heads as h
     where not exists (select from agreement.agreements as a where a.id = h.agreement_id)
 ),
+stranded as (
+    select 'agreement/' || a.id as subject, 'it is a draft, and its referral is cancelled' as finding, null::integer as seq
+    from agreement.agreements as a
+    join agreement.referrals as r on r.id = a.referral_id
+    where a.status = 'draft' and r.status = 'cancelled'
+),
 signed as (
     select
         a.referral_id,
@@ -85,6 +91,8 @@ from (
     select * from ends
     union all
     select * from deleted
+    union all
+    select * from stranded
     union all
     select * from referrals
     union all

@@ -126,9 +126,8 @@ as $$
         and exists (select from shared.memberships as m where m.user_id = shared.current_user_id() and m.role >= 'admin')
 $$;
 
-comment on function shared.find_user_by_email(text) is 'The user of an address, for an actor who administers some organization.';
+comment on function shared.find_user_by_email(text) is 'The user of an address, for an actor who administers some organization. Granted to nobody: add_member calls it.';
 revoke execute on function shared.find_user_by_email(text) from public;
-grant execute on function shared.find_user_by_email(text) to brokerflow_app;
 
 -- Crosses the membership policy: who is added is known by his address, and by nothing else. Were a plain INSERT
 -- granted, an admin could make any user whose id he has seen his own member, and read his address.

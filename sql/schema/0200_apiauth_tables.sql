@@ -165,13 +165,16 @@ create unlogged table apiauth.rate_buckets (
     level double precision not null,
     filled_at timestamptz not null,
     is_taken boolean not null,
+    full_before timestamptz not null,
     constraint rate_buckets_never_overdrawn check (level >= 0)
-);
+)
+with (fillfactor = 50);
 
--- Serves their removal.
-create index rate_buckets_filled_at_idx on apiauth.rate_buckets (filled_at);
+-- Serves their removal. In whole minutes, so that most updates change no index and stay on their page.
+create index rate_buckets_full_before_idx on apiauth.rate_buckets (full_before);
 
-comment on table apiauth.rate_buckets is 'Token buckets: how many attempts an address has left. The key is a MAC, so that no address stands here.';
+comment on table apiauth.rate_buckets is 'Token buckets: how many attempts an address or a credential has left. The key is a MAC, so that neither stands here.';
+comment on column apiauth.rate_buckets.full_before is 'A time by which the bucket is full again if nobody takes of it, so that it may go.';
 
 create table apiauth.esign_keys (
     digest bytea primary key,

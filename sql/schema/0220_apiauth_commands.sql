@@ -385,7 +385,7 @@ comment on function apiauth.create_environment(uuid, text, shared.environment_ty
     'Creates an environment together with its first keys.';
 
 -- One statement, so that processes that ask at once take turns at the row and never together get more than there is.
--- The clock is read after the wait, and runs backwards for nobody. A bucket that must be full again makes room.
+-- The clock is read after the wait, and runs backwards for nobody. Buckets that must be full again make room.
 create function apiauth.take_attempt(bucket text, capacity integer, period interval)
 returns table (is_taken boolean, remaining integer, retry_after integer, full_after integer)
 language sql volatile security definer
@@ -394,12 +394,17 @@ as $$
     delete from apiauth.rate_buckets as b
     where b.key in (
         select f.key from apiauth.rate_buckets as f
-        where f.filled_at < shared.clock() - interval '1 day' order by f.filled_at limit 2 for update skip locked
+        where f.full_before < shared.clock() order by f.full_before limit 2 for update skip locked
     );
-    insert into apiauth.rate_buckets as b (key, level, filled_at, is_taken)
-    values (apiauth.derived('bucket ' || take_attempt.bucket), take_attempt.capacity - 1, shared.clock(), true)
-    on conflict (key) do update set (level, filled_at, is_taken) = (
-        select case when n.level >= 1 then n.level - 1 else n.level end, n.at, n.level >= 1
+    insert into apiauth.rate_buckets as b (key, level, filled_at, is_taken, full_before)
+    select
+        apiauth.derived('bucket ' || take_attempt.bucket), take_attempt.capacity - 1, c.at, true,
+        date_trunc('minute', c.at + take_attempt.period) + interval '1 minute'
+    from (select shared.clock() as at) as c
+    on conflict (key) do update set (level, filled_at, is_taken, full_before) = (
+        select
+            case when n.level >= 1 then n.level - 1 else n.level end, n.at, n.level >= 1,
+            date_trunc('minute', n.at + take_attempt.period) + interval '1 minute'
         from (
             select c.at, least(
                 take_attempt.capacity,

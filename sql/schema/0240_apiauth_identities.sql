@@ -38,8 +38,8 @@ alter table apiauth.identities enable row level security;
 
 -- Anybody may register any address with a password, and wait for its owner: accounts that are opened in advance are
 -- how accounts at a provider are hijacked. So before the owner moves in, whatever may be another's goes: the password,
--- the sessions and the tokens. Password first, since who is just proving it holds its row, and his session is seen by
--- the statement after; then again, until nothing was born in between.
+-- the sessions, the device codes (0250) that they approved, the tokens. In this order, since who is just using one to
+-- beget the next holds its row, and what he begot is seen by the statement after; and again, where they beget their like.
 create function apiauth.disown(user_id uuid) returns void
 language plpgsql volatile
 set search_path = ''
@@ -50,7 +50,6 @@ begin
         update apiauth.sessions as s set revoked_at = shared.clock() where s.user_id = disown.user_id and s.revoked_at is null;
         exit when not found;
     end loop;
-    -- What he approved and nobody took yet would become a token.
     delete from apiauth.device_codes as c where c.user_id = disown.user_id and c.token_id is null;
     loop
         update apiauth.personal_tokens as t set revoked_at = shared.clock() where t.user_id = disown.user_id and t.revoked_at is null;
@@ -85,11 +84,19 @@ begin
             'credential_authenticates', 'the provider has not verified an email address of yours', 'invalid_authorization_specification'
         );
     end if;
-    insert into shared.users as u (email, full_name)
-    values (link_identity.verified_email, link_identity.full_name)
-    on conflict do nothing
-    returning u.id into v_user_id;
-    v_is_new := found;
+    begin
+        insert into shared.users as u (email, full_name)
+        values (link_identity.verified_email, link_identity.full_name)
+        on conflict do nothing
+        returning u.id into v_user_id;
+        v_is_new := found;
+    exception
+        when check_violation then
+            perform shared.refuse(
+                'users_email_is_an_address', 'the provider names no email address and name that can be registered',
+                'invalid_authorization_specification'
+            );
+    end;
     if not v_is_new then
         select u.id into v_user_id
         from shared.users as u

@@ -144,6 +144,7 @@ begin
     if v_code.decided_at is not null then
         return (v_code.user_id, v_code.is_approved) = (v_actor.user_id, decide_device.is_approved);
     end if;
+    perform apiauth.hold_credential();
     update apiauth.device_codes as c
     set user_id = v_actor.user_id, is_approved = decide_device.is_approved, decided_at = shared.clock()
     where c.id = v_code.id;

@@ -15,6 +15,9 @@ begin
     if new.status not in ('draft', 'pending_signature') then
         perform shared.refuse('agreements_begin_unsigned', format('an agreement does not begin as %s', new.status));
     end if;
+    -- Locked before it is read: a cancellation of the same moment waits for this agreement and voids it, or this one
+    -- waits for the cancellation and sees it. Who may not change the referral locks nothing; a policy refuses him.
+    perform from agreement.referrals as r where r.id = new.referral_id for share;
     select r.region, r.status into new.region, v_referral_status
     from agreement.referrals as r
     where r.id = new.referral_id and r.broker_id = new.from_broker_id;

@@ -1,7 +1,8 @@
-"""Every route with every kind of credential, valid, ended, elsewhere and without the scope: its exact answer."""
+"""Every route with every kind of credential: valid, ended, elsewhere, lacking a scope or a branch: its exact answer."""
 
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,27 @@ ENDING: dict[str, Kind] = {
     "DELETE /api/tokens/current": "personal_token", "POST /auth/logout": "session", "DELETE /api/sessions": "session",
 }  # fmt: skip
 REVOKED = "revoked_at = now()"
+MAIN = {"X-Branch": "main"}
+UNKNOWN = (401, "unauthenticated")
+
+# What a route answers whom it lets in, with an example of its body and ids of nothing. Unless it stands here: to a path
+# with an id that there is no such thing, to another GET a list.
+ANSWERS = {
+    "POST /api/agreements": (404, "not_found"),
+    "POST /api/disputes": (404, "not_found"),
+    "POST /api/organizations": (409, "conflict"),
+    "POST /api/referrals": (201, ""),
+    "POST /api/secrets/batch": (200, ""),
+    "PUT /api/secrets/{key:str}": (200, ""),
+    "DELETE /api/sessions": (204, ""),
+    "POST /api/tokens": (201, ""),
+    "DELETE /api/tokens/current": (204, ""),
+    "DELETE /api/votes/{api_identifier:str}": (200, ""),
+    "PUT /api/votes/{api_identifier:str}": (200, ""),
+    "GET /auth/device": (422, "invalid"),
+    "POST /auth/device/decision": (404, "not_found"),
+    "POST /auth/logout": (204, ""),
+}
 
 
 class Route(NamedTuple):
@@ -47,13 +69,14 @@ class Route(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A credential that somebody holds; scopes None are all."""
+    """A credential that somebody brings, scopes None being all; and how it is refused wherever its kind is taken."""
 
     name: str
     kind: Kind
     token: str
-    scopes: set[str] | None
-    is_live: bool = True
+    scopes: set[str] | None = None
+    headers: Mapping[str, str] = {}
+    refused: tuple[int, str] | None = None
 
 
 def example(schema: Json, definitions: Json) -> Any:
@@ -94,7 +117,7 @@ def routes(home: Path) -> Iterator[Route]:
     yield from sorted(found, key=lambda route: (last.get(str(route), -1), route.path, route.method))
 
 
-def call(client: httpx.Client, route: Route, token: str, **headers: str) -> tuple[int, str]:
+def call(client: httpx.Client, route: Route, token: str, headers: Mapping[str, str]) -> tuple[int, str]:
     """Return the status and the code of a problem; a stream is left at its first byte."""
     path = "/".join(str(uuid.uuid4()) if part.startswith("{") else part for part in route.path.split("/"))
     json = None if route.body is None else route.body
@@ -103,15 +126,15 @@ def call(client: httpx.Client, route: Route, token: str, **headers: str) -> tupl
         return response.status_code, problem.get("code", "")
 
 
-def expected(route: Route, held: Held, *, elsewhere: bool) -> tuple[int, str] | None:
-    """Tell the answer; None for what the entrance lets in."""
-    if held.kind not in route.taken.kinds or not held.is_live:
-        return 401, "unauthenticated"
-    if elsewhere:
-        return 403, "forbidden"
+def expected(route: Route, held: Held) -> tuple[int, str]:
+    """Tell the answer."""
+    if held.kind not in route.taken.kinds:
+        return UNKNOWN
+    if held.refused is not None:
+        return held.refused
     if held.scopes is not None and not set(route.taken.scopes) <= held.scopes:
         return 403, "insufficient_scope"
-    return None
+    return ANSWERS.get(str(route)) or ((404, "not_found") if "{" in route.path else (200, ""))
 
 
 class Organization:
@@ -138,10 +161,15 @@ class Organization:
         body = {"slug": "e", "type": type_}
         return created(self.owner.post(f"/api/projects/{project['id']}/environments", json=body))
 
-    def jwt(self, environment: Json, scopes: set[str], **body: object) -> str:
+    def branch(self, environment: Json, name: str) -> Json:
+        """Make a branch of a PREVIEW environment."""
+        return created(self.owner.post(f"/api/environments/{environment['id']}/branches", json={"name": name}))
+
+    def jwt(self, environment: Json, scopes: set[str], headers: Mapping[str, str] = {}, **body: object) -> str:
         """Make a JWT with an environment's secret key."""
-        path, headers = f"/api/environments/{environment['id']}/jwt", bearer(environment["secret_key"])
-        return str(created(self.owner.post(path, json={"scopes": sorted(scopes)} | body, headers=headers))["token"])
+        path, key = f"/api/environments/{environment['id']}/jwt", bearer(environment["secret_key"])
+        response = self.owner.post(path, json={"scopes": sorted(scopes)} | body, headers={**key, **headers})
+        return str(created(response)["token"])
 
 
 def live(organization: Organization) -> Iterator[Held]:
@@ -157,7 +185,41 @@ def live(organization: Organization) -> Iterator[Held]:
     for scopes in (OF_SECRET_KEYS, {"secrets:read"}):
         yield Held(f"jwt {len(scopes)}", "jwt", organization.jwt(production, scopes), scopes)
     yield Held("public", "public_key", staging["public_key"], set())
-    yield Held("public in production", "public_key", production["public_key"], set(), is_live=False)
+
+
+def elsewhere(held: Held) -> Held:
+    """Return the same credential with the name of an organization that is not its bearer's."""
+    return held._replace(name=f"{held.name} elsewhere", headers={"X-Organization": "west"}, refused=(403, "forbidden"))
+
+
+def branched(organization: Organization) -> Iterator[Held]:
+    """Yield credentials of a PREVIEW environment in its branches and in none, and others with a branch."""
+    preview, other = organization.environment("PREVIEW"), organization.environment("PREVIEW")
+    archived = organization.branch(preview, "archived")
+    organization.branch(preview, "main")
+    organization.branch(other, "theirs")
+    path = f"/api/environments/{preview['id']}/branches/{archived['id']}"
+    assert organization.owner.delete(path).status_code == 204
+    branch_required = (401, "branch_required")
+    jwt = organization.jwt(preview, OF_SECRET_KEYS, MAIN)
+    for kind, token, scopes in (*keys(preview), ("jwt", jwt, OF_SECRET_KEYS)):
+        yield Held(f"{kind} in a branch", kind, token, scopes, MAIN)
+        yield Held(f"{kind} in no branch", kind, token, scopes, {}, branch_required)
+        for name in ("archived", "theirs", "unknown"):
+            yield Held(f"{kind} in {name}", kind, token, scopes, {"X-Branch": name}, branch_required)
+    staging = organization.environment("STAGING")
+    for kind, token, scopes in (
+        *keys(staging), ("jwt", organization.jwt(staging, set()), set()), ("session", organization.owner.token, None),
+        ("personal_token", organization.personal(SCOPES), SCOPES),
+        ("organization_token", organization.program(IMPERSONAL), IMPERSONAL),
+    ):  # fmt: skip
+        yield Held(f"{kind} that has no branch", kind, token, scopes, MAIN, (403, "forbidden"))
+
+
+def keys(environment: Json) -> list[tuple[Kind, str, set[str] | None]]:
+    return [
+        ("secret_key", environment["secret_key"], OF_SECRET_KEYS), ("public_key", environment["public_key"], set())
+    ]  # fmt: skip
 
 
 def ended(organization: Organization, client: httpx.Client, look: Look) -> Iterator[Held]:
@@ -182,15 +244,26 @@ def ended(organization: Organization, client: httpx.Client, look: Look) -> Itera
                 f"update apiauth.{table} set {end} where digest = sha256(sha256(%s::bytea))".encode(), [token]
             )
             assert done.rowcount == 1
-            yield Held(f"{kind}: {end}", kind, token, None, is_live=False)
+            yield Held(f"{kind}: {end}", kind, token, refused=UNKNOWN)
+    production = organization.environment("PRODUCTION")
+    yield Held("public in production", "public_key", production["public_key"], refused=UNKNOWN)
+    yield from ended_jwts(organization, client)
+
+
+def ended_jwts(organization: Organization, client: httpx.Client) -> Iterator[Held]:
+    """Yield JWTs that expired, were used up, or whose key is no more; all of them entered once."""
     environment = organization.environment("STAGING")
     jwt, spent = (organization.jwt(environment, set(), one_time=one_time) for one_time in (False, True))
     for token in (jwt, spent):
         assert client.get("/api/whoami", headers=bearer(token)).is_success
-    yield Held("jwt: spent", "jwt", spent, None, is_live=False)
+    yield Held("jwt: spent", "jwt", spent, refused=UNKNOWN)
+    brief, deadline = organization.jwt(environment, set(), expires_in=1), time.monotonic() + 10
+    while client.get("/api/whoami", headers=bearer(brief)).is_success:
+        assert time.monotonic() < deadline, "it does not end"
+    yield Held("jwt: expired", "jwt", brief, refused=UNKNOWN)
     rotate = f"/api/environments/{environment['id']}/keys/rotate"
     assert organization.owner.post(rotate, json={"grace_hours": 0}).is_success
-    yield Held("jwt: its key rotated", "jwt", jwt, None, is_live=False)
+    yield Held("jwt: its key rotated", "jwt", jwt, refused=UNKNOWN)
 
 
 @pytest.fixture
@@ -200,26 +273,36 @@ def organization(enrol: Any) -> Organization:
     return Organization(enrol("olga", organization="north", broker=True))
 
 
+def brought_to(route: Route, credentials: Sequence[Held]) -> Iterator[Held]:
+    """Yield what is tried on a route; of a kind that it does not take, one is as good as another."""
+    seen: set[Kind] = set()
+    for held in credentials:
+        if held.kind in route.taken.kinds or held.kind not in seen:
+            yield held
+        seen.add(held.kind)
+
+
 def test_every_route_answers_every_credential_as_it_says(
     organization: Organization, client: httpx.Client, look: Look, tmp_path: Path
 ) -> None:
-    wrong = []
-    credentials = [*live(organization), *ended(organization, client, look)]
+    every, wrong = list(routes(tmp_path / "described")), []
+    [founding] = [route.body for route in every if str(route) == "POST /api/organizations"]
+    created(organization.owner.post("/api/organizations", json=founding))
+    good = list(live(organization))
+    first = {held.kind: held for held in reversed(good)}.values()
+    credentials = [*good, *map(elsewhere, first), *branched(organization), *ended(organization, client, look)]
 
     def again(held: Held) -> str:
         return log_in(client, organization.owner.email) if held.scopes is None else organization.personal(held.scopes)
 
-    every = list(routes(tmp_path / "described"))
     assert len(every) > 40
     for route in every:
         assert route.taken.kinds, f"{route} says nothing of what it takes"
-        for held in credentials:
-            for elsewhere in (True, False):
-                is_spent = held.is_live and held.kind == ENDING.get(str(route))
-                token = again(held) if is_spent else held.token
-                told = call(client, route, token, **({"X-Organization": "west"} if elsewhere else {}))
-                answer = expected(route, held, elsewhere=elsewhere)
-                is_right = told == answer if answer else told[0] not in {401, 500} and told[1] != "insufficient_scope"
-                if not is_right:
-                    wrong.append((str(route), held.name, elsewhere, told, answer))
+        for held in brought_to(route, credentials):
+            is_spent = held.refused != UNKNOWN and held.kind == ENDING.get(str(route))
+            token = again(held) if is_spent else held.token
+            told, answer = call(client, route, token, held.headers), expected(route, held)
+            if told != answer:
+                wrong.append((str(route), held.name, told, answer))
     assert wrong == []
+    assert {str(route) for route in every} >= {*ANSWERS, *ENDING}

@@ -1,12 +1,15 @@
-"""Limits on logging in and registering: by address, across processes, with the headers that say so."""
+"""Limits on logging in and registering by address, and on requests by credential, with the headers that say so."""
 
+import hashlib
+import uuid
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.apiauth.limits import _network
-from tests.api.conftest import PASSWORD, Look, at_once, problem, register, serving
+from tests.api.conftest import PASSWORD, Look, at_once, bearer, problem, register, serving
+from tests.api.conftest import log_in as token_of
 from tests.conftest import Database
 
 
@@ -67,6 +70,45 @@ def test_an_attempt_counts_whatever_becomes_of_it(database: Database, tmp_path: 
         assert log_in(client).status_code == 429, "also with the right one"
         look.execute("update apiauth.rate_buckets set filled_at = filled_at - interval '1 minute'")
         assert log_in(client).status_code == 200
+
+
+def test_a_credential_has_so_many_requests_a_minute(database: Database, tmp_path: Path, look: Look) -> None:
+    with serving(database, tmp_path, rate_limit=4) as address, httpx.Client(base_url=address) as client:
+        register(client, "rita@north.example")
+        first, second = (bearer(token_of(client, "rita@north.example")) for _ in range(2))
+        told = [client.get("/api/me", headers=first).headers for _ in range(2)]
+        assert [each["RateLimit-Limit"] for each in told] == ["4", "4"]
+        assert [each["RateLimit-Remaining"] for each in told] == ["3", "2"]
+        assert [each["RateLimit-Reset"] for each in told] == ["15", "30"]
+        # What is refused counts as well: it was a request.
+        problem(client.get(f"/api/agreements/{uuid.uuid4()}", headers=first), 404, "not_found")
+        problem(client.post("/api/organizations", json={"title": "", "slug": "/"}, headers=first), 422, "invalid")
+        refused = client.get("/api/me", headers=first)
+        problem(refused, 429, "too_many_requests")
+        assert 1 <= int(refused.headers["Retry-After"]) <= 15
+        assert refused.headers["RateLimit-Remaining"] == "0"
+        assert client.get("/api/me", headers=second).headers["RateLimit-Remaining"] == "3"
+        look.execute("update apiauth.rate_buckets set filled_at = filled_at - interval '15 seconds'")
+        assert client.get("/api/me", headers=first).is_success
+        problem(client.get("/api/me", headers=first), 429, "too_many_requests")
+        assert "RateLimit-Limit" not in client.get("/healthz").headers
+
+
+def test_credentials_are_not_limited_unless_it_is_said(client: httpx.Client) -> None:
+    register(client, "rita@north.example")
+    token = bearer(token_of(client, "rita@north.example"))
+    assert "RateLimit-Limit" not in client.get("/api/me", headers=token).headers
+
+
+def test_no_bucket_lets_anybody_in(database: Database, tmp_path: Path, look: Look) -> None:
+    with serving(database, tmp_path, rate_limit=4) as address, httpx.Client(base_url=address) as client:
+        register(client, "rita@north.example")
+        token = token_of(client, "rita@north.example")
+        assert client.get("/api/me", headers=bearer(token)).is_success
+        digest = hashlib.sha256(token.encode()).digest()
+        buckets = look.execute("select key from apiauth.rate_buckets").fetchall()
+        assert buckets
+        assert not {digest, hashlib.sha256(digest).digest()} & {bytes(key) for (key,) in buckets}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.queries import load
+from app.stress import ledger
+
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app"
 CHAPTERS = sorted(path for path in (ROOT / "sql" / "schema").glob("*.sql") if not path.name.endswith(".rollback.sql"))
@@ -17,14 +20,16 @@ MODULES = {path.relative_to(ROOT).with_suffix(""): path for path in sorted(APP.r
 
 # Who speaks to PostgreSQL itself, not to the schema: the entrance, the server, its roles and its migrations.
 SQL_TEXT = {"app/database.py", "app/embedded.py", "app/migrations.py", "app/readiness.py", "app/shared/notices.py"}
-# The operator's statements, which run as the owner.
-SQL_TEXT |= {"app/commands/admin.py", "app/demo/service.py"}
+# The operator's statements, which run as the owner; databases that tests and stress make for themselves.
+SQL_TEXT |= {"app/commands/admin.py", "app/demo/service.py", "app/servers.py"}
 # The table of refusals; who retries, listens, records a denial or starts before the database does.
 CATCHES = {
     "app/errors.py", "app/database.py", "app/shared/notices.py", "app/shared/denials.py", "app/shared/axioms.py",
     "app/shared/health.py", "app/apiauth/esign_keys.py", "app/embedded.py", "app/cli.py",
     "app/commands/admin.py", "app/commands/axioms.py",
     "app/commands/oracles.py", "app/oracles.py", "app/demo/service.py",
+    # Who strikes, and who is struck: a lost connection is what they are about.
+    "app/stress/ways.py", "app/stress/chaos.py", "app/stress/run.py", "app/commands/stress.py",
 }  # fmt: skip
 STATEMENT = re.compile(
     r"\s*(select|with \w+ as|insert into|update [\w.]+|delete from|merge into|truncate|call|listen|notify|create|alter|"
@@ -177,8 +182,13 @@ def test_every_query_is_used() -> None:
     assert unused == set()
 
 
+def test_every_query_of_the_stress_is_used() -> None:
+    told = {text for path in (APP / "stress").glob("*.py") for text in texts(path)} | set(ledger.KINDS)
+    assert set(load("stress", ROOT / "sql")) <= told
+
+
 def test_every_query_says_what_it_does() -> None:
-    for path in QUERIES:
+    for path in [*QUERIES, *sorted((ROOT / "sql" / "stress").glob("*.sql"))]:
         for head in re.findall(r"^-- name: .*\n(.*)$", path.read_text(), re.MULTILINE):
             assert re.match(r"-- [A-Z].*[.,;:\w]$", head), f"{name_of(path)}: {head}"
 

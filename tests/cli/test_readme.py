@@ -134,6 +134,16 @@ def test_the_esign_secrets_can_be_replaced_as_shown(variables: Variables, databa
     assert [bytes(digest) for (digest,) in trusted] == [hashlib.sha256(hashlib.sha256(b"s" * 32).digest()).digest()]
 
 
+def test_what_a_stolen_login_opened_is_ended_as_shown(database: Database) -> None:
+    with psycopg.connect(database.login_url, autocommit=True) as thief:
+        issuer, email = "https://id.example", "x@example.org"
+        opens = "select apiauth.open_identity_session(%s, 'x', %s, 'x', null, %s, '1 day', '1 day')"
+        thief.execute(opens, [issuer, email, bytes(32)])
+    with psycopg.connect(database.owner_url, autocommit=True) as connection:
+        assert connection.execute(block("stolen login").encode()).rowcount == 1
+        assert connection.execute("select revoked_at is not null from apiauth.sessions").fetchall() == [(True,)]
+
+
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
 def test_every_link_leads_somewhere(link: str) -> None:
     assert link.startswith("https://") or (ROOT / link).exists()

@@ -159,6 +159,28 @@ def test_a_member_of_an_owning_role_is_refused(server: Server, database: Databas
     assert f"revoke {owner} from" in refused.stderr
 
 
+@pytest.mark.parametrize("power", ["superuser", "createrole"])
+def test_a_login_for_identities_with_a_power_is_refused(server: Server, database: Database, power: str) -> None:
+    with login(server, database, f"login {power}") as url:
+        refused = run({**urls(database), "BROKERFLOW_LOGIN_URL": url}, "check")
+    assert refused.returncode == 1
+    assert f"has {power.upper()}" in refused.stdout
+    assert "set BROKERFLOW_LOGIN_URL to brokerflow_login" in refused.stdout
+
+
+def test_the_two_logins_are_not_exchanged(server: Server, database: Database) -> None:
+    right = {**urls(database), "BROKERFLOW_LOGIN_URL": database.login_url}
+    assert run(right, "check").returncode == 0
+    wrong = run({**right, "BROKERFLOW_LOGIN_URL": database.app_url}, "serve", "--port", "0")
+    assert wrong.returncode == 2
+    assert "brokerflow_app may not open sessions of identities: set BROKERFLOW_LOGIN_URL to" in wrong.stderr
+    wrong = run({**right, "BROKERFLOW_APP_URL": database.login_url}, "serve", "--port", "0")
+    assert "brokerflow_login may open sessions without proof: set BROKERFLOW_APP_URL to brokerflow_app" in wrong.stderr
+    with login(server, database, "login in role brokerflow_app, brokerflow_login") as url:
+        both = run({**right, "BROKERFLOW_LOGIN_URL": url}, "check")
+    assert "may do more than open sessions: set BROKERFLOW_LOGIN_URL to brokerflow_login" in both.stdout
+
+
 @contextmanager
 def login(server: Server, database: Database, attributes: str) -> Iterator[str]:
     role = f"{database.name}_login"

@@ -44,6 +44,10 @@ MASTER_KEY_SENTENCE = (
     "aws-kms:KEY:CIPHERTEXT; several are separated by spaces, the one that seals first."
 )
 
+ISSUER_SENTENCE = (
+    "BROKERFLOW_OIDC_ISSUER should be a URL that begins with https://, without a query (http:// on this machine only)."
+)
+
 
 def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
     for name, value in {
@@ -59,6 +63,10 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "POOL_SIZE": "0",
         "LOGIN_LIMIT": "0",
         "BODY_LIMIT": "-1",
+        "OIDC_ISSUER": "http://id.example",
+        "PUBLIC_URL": "https://flow.example/path",
+        "OIDC_SCOPES": "openid",
+        "LOGIN_URL": "mysql://localhost",
     }.items():
         environment.setenv(f"BROKERFLOW_{name}", value)
     assert refused() == [
@@ -73,6 +81,10 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "BROKERFLOW_LOG_LEVEL should be 'debug', 'info', 'warning' or 'error'.",
         "BROKERFLOW_POOL_SIZE should be greater than or equal to 2.",
         "BROKERFLOW_LOGIN_LIMIT should be greater than or equal to 1.",
+        ISSUER_SENTENCE,
+        "BROKERFLOW_PUBLIC_URL should end with the host and its port.",
+        "BROKERFLOW_OIDC_SCOPES should hold openid and email, separated by spaces.",
+        "BROKERFLOW_LOGIN_URL should be a URL that begins with postgresql://.",
         "BROKERFLOW_BODY_LIMIT should be greater than or equal to 1024.",
     ]
 
@@ -119,3 +131,61 @@ def test_yoyos_spelling_of_a_url_is_understood(environment: pytest.MonkeyPatch) 
     owner_url = load().owner_url
     assert owner_url is not None
     assert owner_url.get_secret_value() == "postgresql://u@localhost/x"
+
+
+OIDC = {
+    "OIDC_ISSUER": "https://id.example/realm",
+    "OIDC_CLIENT_ID": "brokerflow",
+    "OIDC_CLIENT_SECRET": "client-secret",
+}
+
+
+def test_a_provider_takes_all_that_belongs_to_it(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("BROKERFLOW_APP_URL", "postgresql://u@localhost/x")
+    environment.setenv("BROKERFLOW_OIDC_ISSUER", OIDC["OIDC_ISSUER"])
+    environment.setenv("BROKERFLOW_ENV", "production")
+    environment.setenv("BROKERFLOW_MASTER_KEY", KEY)
+    environment.setenv("BROKERFLOW_ESIGN_SECRET", SECRET)
+    assert [sentence.partition(":")[0] for sentence in refused()] == [
+        "BROKERFLOW_PUBLIC_URL is required with BROKERFLOW_OIDC_ISSUER in production",
+        "BROKERFLOW_OIDC_CLIENT_ID is required with BROKERFLOW_OIDC_ISSUER",
+        "BROKERFLOW_OIDC_CLIENT_SECRET is required with BROKERFLOW_OIDC_ISSUER",
+        "BROKERFLOW_LOGIN_URL is required with BROKERFLOW_OIDC_ISSUER",
+    ]
+
+
+def test_what_belongs_to_a_provider_means_nothing_without_one(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("BROKERFLOW_OIDC_CLIENT_ID", "brokerflow")
+    assert refused() == ["BROKERFLOW_OIDC_CLIENT_ID means nothing without BROKERFLOW_OIDC_ISSUER."]
+
+
+def test_a_whole_provider_is_read_and_its_secret_printed_nowhere(environment: pytest.MonkeyPatch) -> None:
+    for name, value in OIDC.items():
+        environment.setenv(f"BROKERFLOW_{name}", value)
+    settings = load()
+    assert settings.oidc is None, "the embedded server's login is known once it runs"
+    environment.setenv("BROKERFLOW_LOGIN_URL", "postgresql://u:pass-word@localhost/x")
+    oidc = load().oidc
+    assert oidc == (*OIDC.values(), "openid email profile", "postgresql://u:pass-word@localhost/x")
+    assert "client-secret" not in repr(settings) + settings.model_dump_json()
+
+
+NO_ISSUERS = (
+    "id.example", "ftp://id.example", "http://id.example", "https://", "https://a b", "https://u@id",
+    "https://id.example?x=1", "https://id.example#x", "https://id.example:port", "https://[::1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("issuer", NO_ISSUERS)
+def test_an_issuer_is_an_https_url(environment: pytest.MonkeyPatch, issuer: str) -> None:
+    environment.setenv("BROKERFLOW_OIDC_ISSUER", issuer)
+    assert refused()[0].startswith("BROKERFLOW_OIDC_ISSUER ")
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://id.example", "https://id.example/realms/a", "http://127.0.0.1:8080", "http://[::1]:80"]
+)
+def test_an_issuer_may_be_near(environment: pytest.MonkeyPatch, issuer: str) -> None:
+    for name, value in {**OIDC, "OIDC_ISSUER": issuer}.items():
+        environment.setenv(f"BROKERFLOW_{name}", value)
+    assert load().oidc_issuer == issuer

@@ -41,9 +41,9 @@ def test_its_page_loads_everything_from_the_service(anybody: httpx.Client) -> No
 
 def test_every_route_lists_its_problems(described: Any) -> None:
     create = described["paths"]["/probe/organizations"]["post"]
-    assert set(create["responses"]) == {"201", "400", "401", "403", "409", "413", "415", "422", "500", "503"}
+    assert set(create["responses"]) == {"201", "400", "401", "403", "409", "413", "415", "422", "429", "500", "503"}
     read = described["paths"]["/probe/organizations/{organization_id}"]["get"]
-    assert set(read["responses"]) == {"200", "400", "401", "403", "404", "500", "503"}
+    assert set(read["responses"]) == {"200", "400", "401", "403", "404", "429", "500", "503"}
     change = described["paths"]["/probe/organizations/{organization_id}"]["patch"]
     assert "412" in change["responses"]
     for path in described["paths"].values():

@@ -388,6 +388,34 @@ async def test_a_cancelling_and_a_signature_at_once_strand_nothing(enter_from_ou
         assert await pair(other, agreement) == [("void", "cancelled")]
 
 
+async def test_a_draft_and_a_cancelling_at_once_strand_nothing(enter_from_outside: Outside) -> None:
+    """The draft comes first, and the cancelling, which waited for it, voids it."""
+    async with enter_from_outside() as one, enter_from_outside() as other:
+        referral = await one.given.referral()
+        await one.connection.commit()
+        agreement = await one.given.draft(referral)
+        cancelling = asyncio.create_task(other.as_referrer("select agreement.cancel_referral(%s, 'so')", referral))
+        await waits_for_a_lock(one, other)
+        await one.connection.commit()
+        await cancelling
+        await other.connection.commit()
+        assert await pair(one, agreement) == [("void", "cancelled")]
+
+
+async def test_a_cancelling_and_a_draft_at_once_strand_nothing(enter_from_outside: Outside) -> None:
+    """The cancelling comes first, and the draft, which waited for it, finds a cancelled referral."""
+    async with enter_from_outside() as one, enter_from_outside() as other:
+        referral = await one.given.referral()
+        await one.connection.commit()
+        await one.as_referrer("select agreement.cancel_referral(%s, 'so')", referral)
+        drafting = asyncio.create_task(other.given.draft(referral))
+        await waits_for_a_lock(one, other)
+        await one.connection.commit()
+        with pytest.raises(psycopg.errors.CheckViolation) as refusal:
+            await drafting
+        assert refusal.value.diag.constraint_name == "agreements_begin_unsigned"
+
+
 async def test_plain_updates_that_cross_end_in_one_of_the_two(enter_from_outside: Outside) -> None:
     """Each holds what the other needs: PostgreSQL lets one of them go on."""
     async with enter_from_outside() as one, enter_from_outside() as other:

@@ -163,6 +163,12 @@ async def test_an_address_that_is_not_verified_links_nothing(stage: Stage, refus
     assert await stage.as_guard("select from apiauth.identities") == []
 
 
+@pytest.mark.parametrize("email", ["root", "root@localhost", "", f"{'x' * 300}@example.org"])
+async def test_an_address_that_is_none_links_nothing(stage: Stage, refused: Refused, email: str) -> None:
+    async with refused("users_email_is_an_address", "28000"):
+        await log_in(stage, "1", email)
+
+
 @keeps("identities_of_one_user")
 async def test_an_identity_is_one_users(stage: Stage, refused: Refused) -> None:
     await log_in(stage, "1", "ada@example.org")
@@ -204,6 +210,17 @@ async def test_a_squatter_is_put_out_when_the_owner_of_the_address_comes(stage: 
         "select detail ->> 'is_new_user', detail ->> 'is_disowned' from shared.audit_log where action = 'identity.link'"
     )
     assert rows == [("false", "true")]
+
+
+async def test_a_machine_that_the_squatter_let_in_stays_out(stage: Stage) -> None:
+    user, device, shown = stage.people["newcomer"].user_id, secrets.token_bytes(32), secrets.token_bytes(32)
+    ask = "select apiauth.request_device(%s, %s, 'x', null, '{agreements:read}', interval '1 day')"
+    await stage.as_nobody(ask, device, shown)
+    assert await stage.as_newcomer.value("select apiauth.decide_device(%s, true)", shown)
+    await log_in(stage, "1", NEWCOMER)
+    redeemed = "select outcome from apiauth.redeem_device(%s, %s, 'abcd')"
+    assert await stage.as_nobody.value(redeemed, device, secrets.token_bytes(32)) == "invalid_grant"
+    assert await live(stage, user) == (0, 1, 0)
 
 
 async def test_who_holds_the_account_and_the_address_keeps_both(stage: Stage) -> None:

@@ -56,6 +56,10 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
         "values (%s, 'k', 'r', sha256('x'), 200, '')",
         referrer.user_id,
     )
+    await given.stage.as_login(
+        "select apiauth.open_identity_session('https://id.example', 'subject', 'newcomer@example.org', 'Newcomer', "
+        "null, sha256('identity'), interval '1 hour', interval '1 day')"
+    )
     await given.stage.as_auditor(
         """select shared.record_oracle_results('[{"oracle": "O1", "axioms": [], "violations": 0, "seconds": 0}]')"""
     )

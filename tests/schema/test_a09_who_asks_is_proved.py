@@ -232,7 +232,7 @@ async def forged_with(stage: Stage, key: tuple[object, ...], body: str) -> str:
 
 async def test_a_key_from_an_old_dump_forges_nothing(stage: Stage, refused: Refused) -> None:
     [stolen] = await stage.as_guard("select id, inner_block, outer_block from apiauth.seal_keys")
-    body = f"(session,,{stage.people['referrer'].user_id},,,,,f)"
+    body = f"(session,,{stage.people['referrer'].user_id},,,,,,f)"
     await stage.run(SET, await forged_with(stage, stolen, body), LOCAL)
     assert await stage.run(WHO) == [(stage.people["referrer"].user_id,)], "the forger does not know his trade"
     await stage.as_guard("update apiauth.seal_keys set made_at = made_at - interval '3 hours'")

@@ -44,8 +44,8 @@ select pg_temp.u('organization', n), pg_temp.u('environment', n), k.kind, pg_tem
 from crowd, unnest('{secret_key,public_key}'::shared.credential_kind[]) as k (kind);
 insert into apiauth.used_jwts (jti, used_by, expires_at)
 select pg_temp.u('jwt', n), decode(md5('x'), 'hex'), now() + interval '1 day' from crowd;
-insert into apiauth.rate_buckets (key, level, filled_at, is_taken)
-select pg_temp.d('bucket', n), 1, now(), true from crowd;
+insert into apiauth.rate_buckets (key, level, filled_at, is_taken, full_before)
+select pg_temp.d('bucket', n), 1, now(), true, now() + interval '1 minute' from crowd;
 insert into apiauth.identities (issuer, subject, user_id)
 select 'https://id.example', 'subject-' || n, pg_temp.u('user', n) from crowd;
 insert into apiauth.device_codes (device_digest, user_digest, name, address, scopes, token_lifetime, expires_at)

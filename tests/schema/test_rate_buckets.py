@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 
 from tests.schema.conftest import Refused
 from tests.schema.stage import Actor, Stage
@@ -68,6 +69,11 @@ async def test_no_address_stands_in_a_bucket(refused: Refused, as_nobody: Actor,
 
 async def test_a_bucket_that_is_full_again_makes_room(as_nobody: Actor, as_guard: Actor) -> None:
     await taken(as_nobody)
-    await as_guard("update apiauth.rate_buckets set filled_at = filled_at - interval '25 hours'")
+    before = await as_guard("select full_before - filled_at from apiauth.rate_buckets")
+    assert all(timedelta(seconds=60) < span <= timedelta(seconds=120) for (span,) in before)
     await taken(as_nobody, "another")
+    assert await as_guard("select count(*) from apiauth.rate_buckets") == [(len(before) + 1,)]
+    await as_guard("update apiauth.rate_buckets set full_before = full_before - interval '2 minutes'")
+    for _ in range(2):  # each makes room for two
+        await taken(as_nobody, "a third")
     assert await as_guard("select count(*) from apiauth.rate_buckets") == [(1,)]

@@ -51,3 +51,12 @@ update agreement.matches as m
 set state = 'declined'
 from agreement.agreements as a
 where a.match_id = m.id and a.id = :agreement;
+
+-- it is a draft, and its referral is cancelled
+update agreement.referrals as r
+set status = 'cancelled', cancel_reason = 'sold'
+from agreement.agreements as a
+where a.referral_id = r.id and a.id = :agreement;
+update agreement.agreements
+set status = 'draft', envelope_id = null, signed_at = null, effective_at = null
+where id = :agreement;

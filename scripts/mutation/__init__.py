@@ -1,0 +1,1 @@
+"""Weakens the schema in every way that the catalog offers, and looks whether a test turns red."""

@@ -1,0 +1,269 @@
+"""No role may more than it needs: the grants themselves, and what stands where one was given by mistake."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.schema.conftest import Refused
+from tests.schema.stage import APP, AUDITOR, GUARD, OWNER, VAULT, Actor, Given, Stage, keeps
+from tests.schema.test_a09_tenants import TABLES, populate
+
+LOGIN = "brokerflow_login"
+ROOT = Path(__file__).parents[2]
+OURS = "(select oid from pg_namespace where starts_with(nspowner::regrole::text, 'brokerflow_'))"
+
+# The columns that a role may write in a table that is not its own; whatever is not here is refused.
+INSERTED = {
+    (APP, "shared.organizations"): "id title slug",
+    (APP, "shared.projects"): "organization_id name slug",
+    (APP, "shared.environments"): "organization_id project_id slug type",
+    (APP, "shared.preview_branches"): "environment_id name",
+    (APP, "shared.invitations"): "organization_id email role expires_at",
+    (APP, "shared.external_accounts"): "organization_id environment_id identifier metadata",
+    (APP, "shared.idempotency_keys"): "user_id environment_id organization_id key route request_digest status response",
+    (APP, "agreement.brokers"): "id name",
+    (APP, "agreement.broker_registrations"): "broker_id fein",
+    (APP, "agreement.referrals"): "id broker_id region price_min price_max property_type deal_type languages sla_hours "
+    "created_by",
+    (APP, "agreement.matches"): "referral_id candidate_user_id",
+    (APP, "agreement.agreements"): "referral_id from_broker_id to_broker_id fee_rate protect_days",
+    (APP, "agreement.timeline_events"): "agreement_id type payload occurred_at corrects_seq",
+    (APP, "agreement.contact_reads"): "agreement_id purpose",
+    (APP, "agreement.disputes"): "agreement_id reason",
+    (APP, "agreement.invoices"): "agreement_id amount currency",
+    (APP, "vote.votes"): "api_identifier",
+    (GUARD, "shared.users"): "email full_name",
+}
+UPDATED = {
+    (APP, "shared.memberships"): "role",
+    (APP, "shared.preview_branches"): "archived_at",
+    (APP, "shared.invitations"): "state",
+    (APP, "shared.external_accounts"): "metadata",
+    (APP, "agreement.brokers"): "name",
+    (APP, "agreement.broker_registrations"): "fein",
+    (APP, "agreement.referrals"): "status cancel_reason",
+    (APP, "agreement.matches"): "state",
+    (APP, "agreement.agreements"): "region status",
+    (APP, "agreement.disputes"): "outcome note",
+    (APP, "agreement.invoices"): "status",
+    (VAULT, "agreement.contact_reads"): "consumed_at",
+}
+REFERRED = {
+    (GUARD, "shared.users"): "id",
+    (GUARD, "shared.organizations"): "id",
+    (GUARD, "shared.environments"): "id organization_id",
+    (VAULT, "shared.organizations"): "id",
+    (VAULT, "shared.environments"): "id organization_id",
+    (VAULT, "agreement.referrals"): "id",
+}
+DELETED = {(APP, "shared.memberships"), (APP, "shared.external_accounts"), (APP, "vote.votes")}
+# What the two that act for others read of their rows.
+READ = {
+    (GUARD, "shared.users"): "*",
+    (GUARD, "shared.organizations"): "*",
+    (GUARD, "shared.memberships"): "*",
+    (GUARD, "shared.environments"): "*",
+    (GUARD, "shared.preview_branches"): "*",
+    (GUARD, "shared.platform_admins"): "*",
+    (VAULT, "shared.environments"): "id organization_id",
+    (VAULT, "agreement.referrals"): "id broker_id",
+    (VAULT, "agreement.agreements"): "id referral_id",
+    (VAULT, "agreement.contact_reads"): "*",
+}
+# What neither the service nor the auditor reads: credentials, what is sealed, and the grants that open it.
+CLOSED = re.compile(
+    r"apiauth\.|agreement\.contacts\.|secretstore\.read_grants\.|secretstore\.secret_versions\.(ciphertext|wrapped_key)$"
+)
+# What is written for the service, and is nobody's business over HTTP.
+UNSEEN = re.compile(r"shared\.(outbox|audit_log|platform_admins)\.|agreement\.timeline_heads\.")
+# For the operator, who is the owner or the guard.
+OPERATORS = [
+    (OWNER, "shared.grant_platform_admin('a@example.org')"),
+    (OWNER, "shared.revoke_platform_admin('a@example.org')"),
+    (GUARD, "apiauth.replace_esign_keys('{}')"),
+    (VAULT, "secretstore.list_wrapped_keys('', null, 0, 1)"),
+    (VAULT, "secretstore.rewrap_keys('', '{}', '{}', '{}', '{}')"),
+    (AUDITOR, "shared.record_oracle_results('[]')"),
+    (LOGIN, "apiauth.open_identity_session(null, null, null, null, null, null, null, null)"),
+]
+
+
+async def granted(stage: Stage, privilege: str) -> set[tuple[str, str, str]]:
+    """Return who may do it, beside the owner, to which column of which table."""
+    rows = await stage.as_postgres(
+        f"select r.rolname::text, c.oid::regclass::text, a.attname::text from pg_class as c "
+        "join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
+        "cross join pg_roles as r "
+        f"where c.relkind in ('r', 'p') and c.relnamespace in {OURS} and r.rolname = any (%s) "
+        "and r.oid <> c.relowner and has_column_privilege(r.oid, c.oid, a.attnum, %s)",
+        [APP, LOGIN, AUDITOR, GUARD, VAULT, OWNER], privilege,
+    )  # fmt: skip
+    return {(role, table, column) for role, table, column in rows}
+
+
+def told(listed: dict[tuple[str, str], str]) -> set[tuple[str, str, str]]:
+    return {(*place, column) for place, columns in listed.items() for column in columns.split()}
+
+
+@keeps("grant")
+@pytest.mark.parametrize(("privilege", "listed"), [("INSERT", INSERTED), ("UPDATE", UPDATED), ("REFERENCES", REFERRED)])
+async def test_no_role_writes_a_column_that_it_need_not(
+    stage: Stage, privilege: str, listed: dict[tuple[str, str], str]
+) -> None:
+    assert await granted(stage, privilege) - told(listed) == set()
+
+
+@keeps("grant")
+@pytest.mark.parametrize("privilege", ["DELETE", "TRUNCATE", "TRIGGER"])
+async def test_no_role_takes_rows_away_that_are_not_its_own(stage: Stage, privilege: str) -> None:
+    rows = await stage.as_postgres(
+        "select r.rolname::text, c.oid::regclass::text from pg_class as c cross join pg_roles as r "
+        f"where c.relkind in ('r', 'p') and c.relnamespace in {OURS} and r.rolname = any (%s) "
+        "and r.oid <> c.relowner and has_table_privilege(r.oid, c.oid, %s)",
+        [APP, LOGIN, AUDITOR, GUARD, VAULT, OWNER], privilege,
+    )  # fmt: skip
+    assert set(rows) - (DELETED if privilege == "DELETE" else set()) == set()
+
+
+@keeps("grant", "owner")
+async def test_no_role_reads_what_is_closed_to_it(stage: Stage) -> None:
+    seen = set()
+    for role, table, column in await granted(stage, "SELECT"):
+        name = f"{table}.{column}"
+        allowed = {
+            APP: not CLOSED.match(name) and not UNSEEN.match(name),
+            AUDITOR: not CLOSED.match(name),
+        }.get(role, READ.get((role, table)) == "*" or column in READ.get((role, table), "").split())
+        if not allowed:
+            seen.add((role, name))
+    assert seen == set()
+
+
+@keeps("execute")
+async def test_the_service_executes_nothing_that_it_never_calls(stage: Stage) -> None:
+    """Neither a query of its own does, nor a policy, a rule or a command that runs with its rights."""
+    functions = await stage.as_postgres(
+        "select p.pronamespace::regnamespace || '.' || p.proname, p.prosecdef, p.prosrc, "
+        "p.prorettype = 'trigger'::regtype, has_function_privilege('brokerflow_app', p.oid, 'execute') "
+        f"from pg_proc as p where p.pronamespace in {OURS}"
+    )
+    text = "".join(path.read_text() for path in (ROOT / "sql" / "queries").rglob("*.sql"))
+    text += (ROOT / "app" / "database.py").read_text()
+    rules = await stage.as_postgres(
+        "select concat(pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) from pg_policy "
+        "union all select pg_get_expr(adbin, adrelid) from pg_attrdef "
+        f"union all select pg_get_constraintdef(oid) from pg_constraint where contype = 'c' and connamespace in {OURS}"
+    )
+    text += "".join(rule for (rule,) in rules)
+    text += "".join(source for _, is_definer, source, is_trigger, _ in functions if is_trigger and not is_definer)
+    called: set[str] = set()
+    while new := {name for name, *_ in functions if name not in called and f"{name}(" in text}:
+        called |= new
+        text = "".join(source for name, is_definer, source, *_ in functions if name in new and not is_definer)
+    assert {name for name, *_, may in functions if may} - called == set()
+
+
+@keeps("execute")
+@pytest.mark.parametrize(("role", "call"), OPERATORS)
+async def test_what_is_anothers_to_call_is_refused_to_the_service(
+    stage: Stage, refused: Refused, as_referrer: Actor, role: str, call: str
+) -> None:
+    async with refused(None, "42501"):
+        await as_referrer(f"select * from {call}")
+    name = call.partition("(")[0]
+    await stage.become("postgres")
+    rows = await stage.run(
+        "select has_function_privilege(%s, oid, 'execute') from pg_proc "
+        "where pronamespace::regnamespace || '.' || proname = %s",
+        role, name,
+    )  # fmt: skip
+    assert rows == [(True,)]
+
+
+@keeps("execute", "database")
+async def test_nobody_executes_or_enters_anything_for_being_somebody(stage: Stage) -> None:
+    """Whoever else logs in, and finds the way into a schema, is granted nothing there."""
+    await stage.become("postgres")
+    await stage.run("create role passer_by")
+    assert (
+        await stage.run(
+            "select nspname::text from pg_namespace "
+            f"where oid in {OURS} and has_schema_privilege('passer_by', oid, 'usage, create') "
+            "union all select oid::regprocedure::text from pg_proc "
+            f"where pronamespace in {OURS} and has_function_privilege('passer_by', oid, 'execute') "
+            "union all select oid::regclass::text from pg_class "
+            f"where relkind in ('r', 'v', 'p') and relnamespace in {OURS} "
+            "and has_any_column_privilege('passer_by', oid, 'select, insert, update, references') "
+            "union all select datname::text from pg_database where datname = current_database() "
+            "and has_database_privilege('passer_by', oid, 'connect, create, temporary')"
+        )
+        == []
+    )
+
+
+@keeps("execute")
+@pytest.mark.parametrize("owner", [OWNER, GUARD, VAULT])
+async def test_a_function_that_is_new_is_nobodys_to_execute(stage: Stage, owner: str) -> None:
+    await stage.become("postgres")
+    await stage.run(f"grant create on schema shared to {owner}")
+    await stage.become(owner)
+    await stage.run("create function shared.news() returns integer language sql as 'select 1'")
+    await stage.become("postgres")
+    assert await stage.run("select has_function_privilege('brokerflow_auditor', 'shared.news()', 'execute')") == [
+        (False,)
+    ]
+
+
+@keeps("schema", "database")
+@pytest.mark.parametrize("role", [APP, AUDITOR, LOGIN])
+async def test_who_serves_and_who_watches_make_nothing(stage: Stage, refused: Refused, role: str) -> None:
+    schemas = await stage.as_postgres(
+        f"select nspname::text from pg_namespace where oid in {OURS} or nspname = 'public'"
+    )
+    await stage.become(role)
+    for (schema,) in schemas:
+        async with refused(None, "42501"):
+            await stage.run(f"create table {schema}.shadow ()")
+    for attempt in ("create temporary table shadow ()", "create schema shadow"):
+        async with refused(None, "42501"):
+            await stage.run(attempt)
+
+
+@keeps("row security")
+async def test_a_table_that_is_granted_by_mistake_shows_nobody_a_row(given: Given, stage: Stage) -> None:
+    """Row security stands behind the grants, also where there is no policy because there is no grant."""
+    await populate(given)
+    await stage.become("postgres")
+    await stage.run("set constraints all immediate")
+    tables = await stage.run(TABLES)
+    for (table,) in tables:
+        async with stage.connection.transaction(force_rollback=True):
+            await stage.become("postgres")
+            await stage.run(f"grant select on {table} to {LOGIN}")
+            await stage.run(f"grant usage on schema {table.partition('.')[0]} to {LOGIN}")
+            [[everybodys]] = await stage.run(
+                "select count(*) from pg_policy where polrelid = %s::regclass and 0::oid = any (polroles)", table
+            )
+            await stage.become(LOGIN)
+            seen = await stage.run(f"select 1 from {table} limit 1")
+            assert seen == [] or everybodys, table
+
+
+@keeps("row security")
+async def test_row_security_binds_the_vault_too(given: Given, stage: Stage) -> None:
+    """The vault owns its tables, and still sees what its policy says and no more."""
+    await populate(given)
+    await stage.become("postgres")
+    await stage.run("set constraints all immediate")
+    tables = await stage.run(
+        f"select c.oid::regclass::text from pg_class as c where c.relkind = 'r' and c.relnamespace in {OURS} "
+        "and c.relowner = 'brokerflow_vault'::regrole order by 1"
+    )
+    assert tables
+    for (table,) in tables:
+        async with stage.connection.transaction(force_rollback=True):
+            await stage.become("postgres")
+            await stage.run(f"drop policy all_vault on {table}")
+            await stage.become(VAULT)
+            assert await stage.run(f"select 1 from {table} limit 1") == [], table
