@@ -1,4 +1,4 @@
-"""Pools and transactions: how a credential enters PostgreSQL, and what happens when it does not answer."""
+"""How a credential enters PostgreSQL and a request runs there, and what happens when it does not answer."""
 
 import asyncio
 import os
@@ -8,15 +8,17 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.errors import DeadlockDetected, SerializationFailure
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from app.errors import DatabaseUnavailable
-from app.queries import register_adapters
+from app.pipelines import PATIENCE, SILENCE, Pipelines, Step
+from app.queries import Connection, register_adapters
 from app.shared.notices import Notices
 
 T = TypeVar("T")
@@ -25,12 +27,11 @@ U = TypeVar("U")
 # A client hears of a lost database within two seconds, so nothing here waits longer.
 STATEMENT_TIMEOUT = 1.5  # seconds; PostgreSQL gives the statement up
 LOCK_TIMEOUT = 1.0
-PATIENCE = 0.8  # seconds to wait for a connection while the server answers nobody
-# Seconds of a server's silence after which its connection counts as dead, whatever the kernel says of it.
-SILENT_ENTRANCE = 1.0
-SILENCE = 1.8
+SILENT_ENTRANCE = 1.0  # seconds without an answer to the entrance of a pooled connection; then another is tried
 CONNECT_TIMEOUT = 2  # seconds; libpq knows no shorter one
 ATTEMPTS = 3
+READS_AHEAD = 16  # reads that a connection takes before the first is answered
+COMMANDS_AHEAD = 2  # commands: one works while the next is on its way, and not more wait behind a lock
 
 Kind: TypeAlias = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
 
@@ -68,6 +69,27 @@ class Credential:
         return (self.digest, self.organization, list(self.scopes), *branch, *(self.proof or ()))
 
 
+class _Question:
+    """The connection of a body that makes one statement: entrance and statement travel together."""
+
+    def __init__(self, pipelines: Pipelines, entrance: Sequence[Step]) -> None:
+        self._pipelines = pipelines
+        self._entrance = entrance
+        self.is_asked = False
+
+    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run the one statement and return its rows, committed."""
+        if self.is_asked:
+            raise RuntimeError("one statement was promised, and this is the second: run them in a transaction")
+        self.is_asked = True
+        return await self._pipelines.run((*self._entrance, Step(sql, parameters)))
+
+    async def enter(self) -> None:
+        """Prove the credential for a body that needed no statement."""
+        if not self.is_asked and self._entrance:
+            await self._pipelines.run(self._entrance)
+
+
 class Transaction:
     """An open transaction that has entered: the connection that queries take."""
 
@@ -86,17 +108,22 @@ class Transaction:
 
 
 class Database:
-    """The service's connections to PostgreSQL.
+    """The service's connections to PostgreSQL: `size` of them at most, besides the one that listens.
 
-    A transaction is one entrance and what its body runs. Nothing above this class knows of pools.
+    A transaction is one entrance and what its body runs. Nothing above this class knows of pools and pipelines.
     """
 
-    def __init__(self, url: str, *, size: int = 10) -> None:
+    def __init__(self, url: str, *, size: int = 10, queue: int = 512) -> None:
+        reads, commands = max(1, size // 5), max(1, 2 * size // 5)
+        connect = partial(_connected, url)
+        self._reads = Pipelines(connect, connections=reads, depth=READS_AHEAD, queue=queue, reads=True)
+        self._commands = Pipelines(connect, connections=commands, depth=COMMANDS_AHEAD, queue=queue)
         self._pool: AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]] = AsyncConnectionPool(
             url,
             open=False,
-            min_size=2,
-            max_size=size,
+            min_size=1,
+            max_size=max(1, size - reads - commands),
+            max_waiting=queue,
             name="app",
             configure=_configure,
             kwargs=_parameters("brokerflow"),
@@ -109,31 +136,49 @@ class Database:
     async def open(self) -> None:
         """Start connecting, without waiting for it: the service starts while PostgreSQL is down."""
         await self._pool.open(wait=False)
+        self._reads.open()
+        self._commands.open()
 
     async def close(self) -> None:
         """Close every connection."""
         await self.stop_listening()
-        await self._pool.close()
+        await asyncio.gather(self._pool.close(), self._reads.close(), self._commands.close())
 
     async def stop_listening(self) -> None:
         """End every subscription to notices: a server that shuts down waits for the streams that hold them."""
         await self._notices.close()
 
+    async def ask(
+        self, credential: Credential | None, body: Callable[[Connection], Awaitable[T]], *, reads: bool = False
+    ) -> T:
+        """Run a body that makes one statement, and return once it is committed: the usual way.
+
+        The statement is committed when the body sees its rows, so what the body raises then undoes nothing. `reads`
+        says that it changes nothing, and need not queue with commands. Otherwise as `run`.
+        """
+        pipelines = self._reads if reads else self._commands
+        entrance = () if credential is None else (_entrance(credential),)
+
+        async def attempt() -> T:
+            question = _Question(pipelines, entrance)
+            value = await body(question)
+            await question.enter()
+            return value
+
+        return await _repeated(attempt)
+
     async def run(self, credential: Credential | None, body: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run a body in a transaction that commits before this returns.
+        """Run a body in a transaction that commits before this returns; what the body raises undoes it.
 
         The body runs again, three times at most, after a serialization failure or a deadlock. Without a
         credential it enters as nobody. Raises psycopg.Error and DatabaseUnavailable.
         """
-        for attempt in range(1, ATTEMPTS):
-            with suppress(SerializationFailure, DeadlockDetected):
-                return await self._run_once(credential, body)
-            await asyncio.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - jitter
-        return await self._run_once(credential, body)
 
-    async def _run_once(self, credential: Credential | None, body: Callable[[Transaction], Awaitable[T]]) -> T:
-        async with self.transaction(credential) as transaction:
-            return await body(transaction)
+        async def attempt() -> T:
+            async with self.transaction(credential) as transaction:
+                return await body(transaction)
+
+        return await _repeated(attempt)
 
     @asynccontextmanager
     async def transaction(self, credential: Credential | None) -> AsyncIterator[Transaction]:
@@ -149,33 +194,6 @@ class Database:
             raise
         finally:
             guard.cancel()
-            await self._pool.putconn(connection)
-
-    async def run_then(
-        self,
-        credential: Credential | None,
-        body: Callable[[Transaction], Awaitable[T]],
-        then: Callable[[Transaction, T], Awaitable[U]],
-    ) -> U:
-        """Run a body in a transaction, once; when it is committed, go on with its value on the same connection.
-
-        What goes on acts as nobody, and each of its statements commits by itself.
-        """
-        connection = await self._entered(credential)
-        guard = _guarded(connection, SILENCE)
-        try:
-            value = await body(Transaction(connection))
-            await connection.commit()
-            self._last_success = time.monotonic()
-            await connection.set_autocommit(True)
-            return await then(Transaction(connection), value)
-        except BaseException:
-            await _roll_back(connection)
-            raise
-        finally:
-            guard.cancel()
-            if not connection.closed:
-                await connection.set_autocommit(False)
             await self._pool.putconn(connection)
 
     async def server_version(self) -> str:
@@ -220,18 +238,30 @@ class Database:
             except PoolTimeout as error:
                 if time.monotonic() - self._last_answer > PATIENCE:
                     raise DatabaseUnavailable from error
+            except TooManyRequests as error:
+                raise DatabaseUnavailable from error
+
+
+def _entrance(credential: Credential) -> Step:
+    """Return the call that proves a credential."""
+    if credential.kind == "esign":
+        return Step(ENTRANCES["esign"], (credential.digest,))
+    return Step(ENTRANCES[credential.kind], credential.arguments)
 
 
 async def _enter(connection: AsyncConnection[tuple[Any, ...]], credential: Credential | None) -> None:
     """Begin; prove the credential. Nobody proves nothing, but finds out whether the connection is alive."""
-    match credential:
-        case None:
-            await connection.execute(b"")
-        case Credential(kind="esign"):
-            await connection.execute(ENTRANCES["esign"].encode(), (credential.digest,))
-        case _:
-            entrance = ENTRANCES[credential.kind].encode()
-            await connection.execute(entrance, credential.arguments)
+    sql, parameters = Step("") if credential is None else _entrance(credential)
+    await connection.execute(sql.encode(), parameters)
+
+
+async def _repeated(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try again what met another transaction, after a pause that differs between the two."""
+    for number in range(1, ATTEMPTS):
+        with suppress(SerializationFailure, DeadlockDetected):
+            return await attempt()
+        await asyncio.sleep(random.uniform(0, 0.02 * number))  # noqa: S311 - jitter
+    return await attempt()
 
 
 async def _roll_back(connection: AsyncConnection[tuple[Any, ...]]) -> None:
@@ -276,3 +306,9 @@ def _parameters(application_name: str) -> dict[str, Any]:
 
 async def _configure(connection: AsyncConnection[tuple[Any, ...]]) -> None:
     register_adapters(connection)
+
+
+async def _connected(url: str) -> AsyncConnection[tuple[Any, ...]]:
+    connection = await AsyncConnection.connect(url, autocommit=True, **_parameters("brokerflow"))
+    register_adapters(connection)
+    return connection

@@ -73,6 +73,8 @@ def create_app(settings: Settings, handlers: list[Any] | None = None) -> Litesta
     """Make the application on `settings.app_url`'s PostgreSQL; tests give `handlers` of their own."""
     if settings.app_url is None:
         raise ValueError("settings.app_url is needed: the embedded server's is known once it runs")
+    url = settings.app_url.get_secret_value()
+    database = Database(url, size=settings.pool_size, queue=settings.queue_length)
     app = Litestar(
         route_handlers=[*(HANDLERS if handlers is None else handlers), openapi.assets],
         dependencies=DEPENDENCIES,
@@ -86,7 +88,7 @@ def create_app(settings: Settings, handlers: list[Any] | None = None) -> Litesta
         logging_config=None,
         openapi_config=openapi.config(),
         plugins=[openapi.RawJson(), openapi.Lists()],
-        state=_state(settings, Database(settings.app_url.get_secret_value(), size=settings.pool_size)),
+        state=_state(settings, database),
     )
     openapi.describe(app)
     app.asgi_handler = observed(keyed(app.asgi_handler))

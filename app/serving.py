@@ -14,7 +14,7 @@ _PATIENCE_WITH_END = 60
 
 
 class ServiceError(Exception):
-    """The service could not be started; the message says where it told why."""
+    """The service could not be started; why stands in what it wrote to standard error."""
 
 
 class Service:
@@ -43,7 +43,7 @@ class Service:
             if ready := re.search(r"http://\S+", line):
                 self.url = ready[0]
                 return self.url
-        raise ServiceError("The service could not be started; what it said is above.")
+        raise ServiceError("The service could not be started; it said why.")
 
     def kill(self) -> None:
         """End it as a crash would (SIGKILL)."""

@@ -64,7 +64,8 @@ class Settings(BaseSettings):
     session_idle: Seconds = 7 * 24 * 3600
     session_absolute: Seconds = 30 * 24 * 3600
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    pool_size: Annotated[int, Field(ge=2, le=200)] = 10
+    pool_size: Annotated[int, Field(ge=3, le=200)] = 10
+    queue_length: Annotated[int, Field(ge=1, le=100_000)] = 512
     login_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 120
     rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     proxies: str = ""

@@ -10,8 +10,7 @@ from litestar.params import FromPath, JSONBody
 
 from app.agreement import queries
 from app.agreement.queries import ContactRead, SealedContact
-from app.database import Transaction
-from app.errors import CONFLICT, CONTACT_INTEGRITY, CONTACT_READ_CONSUMED, INTERNAL, NOT_FOUND, Refusal
+from app.errors import CONFLICT, CONTACT_INTEGRITY, CONTACT_READ_CONSUMED, INTERNAL, Refusal
 from app.sealing import Envelope, SealBroken, Sealer
 from app.shared.actor import Actor
 from app.shared.credentials import PERSON, takes
@@ -99,7 +98,7 @@ async def read_contact(
         lambda db: queries.grant_contact_read(db, agreement_id=agreement_id, purpose=data.purpose)
     )
     read_id = msgspec.json.decode(cast("bytes", granted.content), type=_Granted).id
-    contact = opened(request, await actor.run(lambda db: consumed(db, read_id)))
+    contact = opened(request, await actor.run(lambda db: queries.consume_contact_read(db, id=read_id)))
     return Response(DisclosedContact(read_id, contact.name, contact.email, contact.phone), status_code=201)
 
 
@@ -131,13 +130,6 @@ def opened(request: Request[Any, Any, Any], contact: SealedContact) -> Contact:
     except SealBroken:
         raise Refusal(CONTACT_INTEGRITY, axiom="A2") from None
     return msgspec.json.decode(opened, type=Contact)
-
-
-async def consumed(db: Transaction, read_id: UUID) -> SealedContact:
-    """Use a grant; raises Refusal (404) where there is no contact, and the grant stays unused."""
-    if (contact := await queries.consume_contact_read(db, id=read_id)) is None:
-        raise Refusal(NOT_FOUND, "The referral has no contact: none was given, or it was shredded.")
-    return contact
 
 
 def sealer_of(master_keys: Sequence[bytes]) -> Sealer:

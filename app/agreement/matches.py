@@ -10,7 +10,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from app.agreement import queries
 from app.agreement.queries import Agreement, Invitation, Match, MatchState
-from app.database import Transaction
+from app.queries import Connection
 from app.shared.actor import Actor
 from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.pagination import Items, Page
@@ -84,7 +84,7 @@ async def answer_match(
     When another candidate was faster, the refusal names axiom A1.
     """
 
-    async def answer(db: Transaction) -> AnsweredMatch:
+    async def answer(db: Connection) -> AnsweredMatch:
         return _nested(await queries.answer_match(db, referral_id=referral_id, id=match_id, state=data.state))
 
     return await actor.answer(answer)

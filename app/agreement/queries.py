@@ -321,12 +321,12 @@ async def grant_contact_read(db: Connection, *, agreement_id: UUID, purpose: str
     )
 
 
-async def consume_contact_read(db: Connection, *, id: UUID) -> SealedContact | None:
+async def consume_contact_read(db: Connection, *, id: UUID) -> SealedContact:
     """Use a grant that was committed before, and get the sealed contact.
 
-    There is none where it was shredded or never known.
+    Refused where it was shredded or never known; the grant stays unused then.
     """
-    return await maybe_one(db, _QUERIES["consume_contact_read"], SealedContact, {"id": id})
+    return await one(db, _QUERIES["consume_contact_read"], SealedContact, {"id": id})
 
 
 async def list_contact_reads(

@@ -13,9 +13,9 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from app.agreement import queries
 from app.agreement.contacts import Contact, sealed
 from app.agreement.queries import Candidate, Referral, ReferralStatus
-from app.database import Transaction
 from app.errors import found
 from app.identifiers import uuid7
+from app.queries import Connection
 from app.sealing import Envelope
 from app.shared.actor import Actor
 from app.shared.credentials import PERSON, PROGRAM, takes
@@ -59,7 +59,7 @@ async def create_referral(
     return await actor.answer(lambda db: _create(db, referral_id, data, envelope))
 
 
-async def _create(db: Transaction, referral_id: UUID, data: NewReferral, envelope: Envelope | None) -> Referral:
+async def _create(db: Connection, referral_id: UUID, data: NewReferral, envelope: Envelope | None) -> Referral:
     return await queries.create_referral(
         db,
         id=referral_id,

@@ -55,8 +55,15 @@ class Feed:
     async def _rows(self) -> list[TimelineEvent]:
         """Read in a task of its own: the server cancels a stream at any await, and a connection must be put back."""
         after = self._position
-        read = self._actor.run(lambda db: queries.list_events(db, after=after, limit=BATCH))
-        return await asyncio.shield(asyncio.ensure_future(read))
+        read = asyncio.ensure_future(self._actor.run(lambda db: queries.list_events(db, after=after, limit=BATCH)))
+        read.add_done_callback(_heard)
+        return await asyncio.shield(read)
+
+
+def _heard(read: asyncio.Future[list[TimelineEvent]]) -> None:
+    """Look at how a read ended, lest asyncio complains of one that failed when its stream was gone."""
+    if not read.cancelled():
+        read.exception()
 
 
 @get(

@@ -10,8 +10,8 @@ from litestar.params import FromPath, JSONBody
 
 from app.agreement import queries
 from app.agreement.queries import EventType, TimelineEvent
-from app.database import Transaction
 from app.errors import NOT_FOUND, Refusal
+from app.queries import Connection
 from app.shared.actor import Actor
 from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.pagination import Items, Page
@@ -107,7 +107,7 @@ async def export_proof(actor: Actor, agreement_id: FromPath[UUID]) -> Response[P
     or rewritten unnoticed.
     """
 
-    async def prove(db: Transaction) -> Proof:
+    async def prove(db: Connection) -> Proof:
         return _proof(agreement_id, await queries.list_chain(db, agreement_id=agreement_id))
 
     return await actor.answer(prove)

@@ -16,8 +16,8 @@ from app.apiauth import queries
 from app.apiauth.limits import limit, limit_person
 from app.apiauth.models import DeviceAuthorization, DeviceDecision, DeviceGrant, DeviceToken, NewDevice
 from app.apiauth.queries import DeviceRequest, RedeemedDevice
-from app.database import Transaction
 from app.errors import NOT_FOUND, TOO_MANY_REQUESTS, Kind, Refusal, found, invalid
+from app.queries import Connection
 from app.shared import tokens
 from app.shared.actor import Actor, Visitor
 from app.shared.credentials import SESSION, takes
@@ -74,7 +74,7 @@ async def request_device(
     await limit(request, visitor, "device")
     device_code, user_code = secrets.token_urlsafe(32), _new_user_code()
 
-    async def ask(db: Transaction) -> DeviceAuthorization:
+    async def ask(db: Connection) -> DeviceAuthorization:
         row = await queries.request_device(
             db,
             device_digest=tokens.digest(device_code),
@@ -131,7 +131,7 @@ async def decide_device(
     await limit_person(request, actor, "device code")
     digest, is_approved = _digest(request, data.user_code), data.decision == "approve"
 
-    async def decide(db: Transaction) -> None:
+    async def decide(db: Connection) -> None:
         if not await queries.decide_device(db, user_digest=digest, is_approved=is_approved):
             raise Refusal(NOT_FOUND, "No machine that waits shows this code.")
 

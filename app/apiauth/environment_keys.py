@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from app.apiauth import queries
 from app.apiauth.queries import EnvironmentType
-from app.database import Transaction
+from app.queries import Connection
 from app.shared import tokens
 from app.shared.actor import Actor
 from app.shared.credentials import ORGANIZATION, takes
@@ -86,7 +86,7 @@ async def create_environment(
     """Create an environment of a project, with its first keys; this takes an admin."""
     keys = mint_pair(data.type)
 
-    async def create(db: Transaction) -> CreatedEnvironment:
+    async def create(db: Connection) -> CreatedEnvironment:
         row = await queries.create_environment(
             db,
             project_id=project_id,
@@ -111,7 +111,7 @@ async def create_environment(
 async def rotate_keys(actor: Actor, environment_id: FromPath[UUID], data: JSONBody[Rotation]) -> Response[RotatedKeys]:
     """Make new keys; the earlier ones work until the grace ends. This takes an admin."""
 
-    async def rotate(db: Transaction) -> RotatedKeys:
+    async def rotate(db: Connection) -> RotatedKeys:
         keys = mint_pair(await queries.get_environment_type(db, id=environment_id))
         previous_end_at = await queries.issue_environment_keys(
             db,
@@ -124,7 +124,7 @@ async def rotate_keys(actor: Actor, environment_id: FromPath[UUID], data: JSONBo
         )
         return RotatedKeys(environment_id, keys.secret, keys.public, previous_end_at)
 
-    return await actor.answer(rotate)
+    return await actor.answer(rotate, several=True)
 
 
 handlers = [create_environment, rotate_keys]

@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from app.apiauth import queries
 from app.apiauth.queries import OrganizationToken
-from app.database import Transaction
 from app.errors import NOT_FOUND, Refusal
+from app.queries import Connection
 from app.shared import tokens
 from app.shared.actor import Actor
 from app.shared.credentials import PERSON, takes
@@ -65,7 +65,7 @@ async def create_organization_token(
     token = tokens.mint(Prefix.ORGANIZATION)
     lifetime = None if data.expires_in_days is None else timedelta(days=data.expires_in_days)
 
-    async def create(db: Transaction) -> CreatedOrganizationToken:
+    async def create(db: Connection) -> CreatedOrganizationToken:
         row = await queries.create_organization_token(
             db,
             organization_id=organization_id,
@@ -112,7 +112,7 @@ async def revoke_organization_token(
     return await actor.effect(lambda db: _revoke(db, organization_id, token_id))
 
 
-async def _revoke(db: Transaction, organization_id: UUID, token_id: UUID) -> None:
+async def _revoke(db: Connection, organization_id: UUID, token_id: UUID) -> None:
     if not await queries.revoke_organization_token(db, organization_id=organization_id, id=token_id):
         raise Refusal(NOT_FOUND)
 

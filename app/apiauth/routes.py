@@ -11,8 +11,8 @@ from app.apiauth import passwords, queries
 from app.apiauth.limits import limit
 from app.apiauth.models import CreatedToken, Login, NewToken, OpenedSession, Registration
 from app.apiauth.queries import PersonalToken, RegisteredUser
-from app.database import Transaction
 from app.errors import CONFLICT, NOT_FOUND, TOO_MANY_REQUESTS, UNAUTHENTICATED, Refusal
+from app.queries import Connection
 from app.settings import Settings
 from app.shared import tokens
 from app.shared.actor import Actor, Visitor
@@ -60,7 +60,7 @@ async def log_in(request: Request[Any, Any, Any], visitor: Visitor, data: JSONBo
     return response
 
 
-async def _open_session(db: Transaction, settings: Settings, email: str, key: bytes, token: str) -> OpenedSession:
+async def _open_session(db: Connection, settings: Settings, email: str, key: bytes, token: str) -> OpenedSession:
     session = await queries.open_session(
         db,
         email=email,
@@ -91,7 +91,7 @@ async def create_token(actor: Actor, data: JSONBody[NewToken]) -> Response[Creat
     """Make a token of the caller's user. It is shown once; a token mints no scope that it lacks."""
     token = tokens.mint(Prefix.PERSONAL)
 
-    async def create(db: Transaction) -> CreatedToken:
+    async def create(db: Connection) -> CreatedToken:
         row = await queries.create_personal_token(
             db,
             name=data.name,
@@ -130,7 +130,7 @@ async def revoke_own_token(actor: Actor) -> Response[None]:
     return await actor.effect(queries.revoke_own_token)
 
 
-async def _revoke(db: Transaction, token_id: UUID) -> None:
+async def _revoke(db: Connection, token_id: UUID) -> None:
     if not await queries.revoke_personal_token(db, id=token_id):
         raise Refusal(NOT_FOUND)
 

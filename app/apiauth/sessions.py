@@ -8,8 +8,8 @@ from litestar.params import FromPath
 
 from app.apiauth import queries
 from app.apiauth.queries import Session
-from app.database import Transaction
 from app.errors import NOT_FOUND, Refusal
+from app.queries import Connection
 from app.shared.actor import Actor
 from app.shared.credentials import SESSION, session_cookie, takes
 from app.shared.pagination import Items, Page
@@ -29,7 +29,7 @@ async def list_sessions(actor: Actor, page: Page) -> Items[Session]:
 async def end_session(actor: Actor, session_id: FromPath[UUID]) -> Response[None]:
     """End one of the caller's sessions, from the next statement on."""
 
-    async def end(db: Transaction) -> None:
+    async def end(db: Connection) -> None:
         if not await queries.revoke_sessions(db, id=session_id):
             raise Refusal(NOT_FOUND)
 

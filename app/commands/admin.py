@@ -72,7 +72,7 @@ def revoke_all(email: str) -> None:
         ended = owner.execute("select sessions, tokens, device_codes from apiauth.revoke_all(%s)", [email]).fetchone()
     if ended is None:
         raise _unchanged(email)
-    click.echo("{} sessions, {} tokens and {} logins under way are ended.".format(*ended))
+    click.echo("Ended: sessions {}, tokens {}, logins that were approved {}.".format(*ended))
 
 
 @command.command("replace-esign-keys")

@@ -118,4 +118,5 @@ def _refuse(response: httpx.Response) -> NoReturn:
         code = problem["code"]
     except (ValueError, KeyError, TypeError):
         raise ServiceRefused(f"what answers is not BrokerFlow: status {response.status_code}.") from None
-    raise ServiceRefused(sentence, code)
+    hint = " brokerflow login makes another token." if code == "unauthenticated" else ""
+    raise ServiceRefused(sentence + hint, code)

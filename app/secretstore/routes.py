@@ -14,7 +14,6 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import Scope
 from msgspec import Meta
 
-from app.database import Transaction
 from app.errors import (
     INTERNAL,
     NOT_FOUND,
@@ -23,6 +22,7 @@ from app.errors import (
     Refusal,
     invalid,
 )
+from app.queries import Connection
 from app.secretstore import queries
 from app.secretstore.metrics import Commands
 from app.secretstore.paths import key_of
@@ -110,10 +110,10 @@ class Count(msgspec.Struct, frozen=True):
     count: Annotated[int, Meta(examples=[12])]
 
 
-def _recorder(action: str) -> Callable[[Scope, str], Callable[[Transaction], Awaitable[None]]]:
+def _recorder(action: str) -> Callable[[Scope, str], Callable[[Connection], Awaitable[None]]]:
     """Record denials of a route under the name of its key."""
 
-    def record(scope: Any, reason: str) -> Callable[[Transaction], Awaitable[None]]:
+    def record(scope: Any, reason: str) -> Callable[[Connection], Awaitable[None]]:
         return lambda db: queries.record_secret_denial(
             db,
             action=action,
@@ -173,7 +173,7 @@ async def put_secret(
         raise invalid("expected_version", "contradicts If-Match")
     expected = expected_version if data.expected_version is None else data.expected_version
     change = Change(expected_version=expected, expires_at=data.expires_at, max_versions=data.max_versions)
-    return await actor.answer(lambda db: store.put(db, key_of(key), raw, change))
+    return await actor.answer(lambda db: store.put(db, key_of(key), raw, change), several=True)
 
 
 @get(
@@ -292,10 +292,10 @@ async def roll_back(
     refusals = await store.grant(number, [key_of(key)], data.version)
     if (refusal := refusals[key_of(key)]) is not None:
         raise RecordedRefusal(SECRET_INTEGRITY if refusal == INTEGRITY else NOT_FOUND)
-    return await actor.answer(lambda db: _rolled_back(store, db, number, key_of(key), change))
+    return await actor.answer(lambda db: _rolled_back(store, db, number, key_of(key), change), several=True)
 
 
-async def _rolled_back(store: SecretStore, db: Transaction, number: bytes, key: str, change: Change) -> Secret:
+async def _rolled_back(store: SecretStore, db: Connection, number: bytes, key: str, change: Change) -> Secret:
     try:
         return await store.roll_back(db, number, key, change)
     except SecretNotFound:

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import msgspec
 
-from app.database import Credential, Database, Transaction
+from app.database import Credential, Database
+from app.queries import Connection
 from app.sealing import Keyring
 from app.secretstore import metrics, queries, values
 from app.secretstore.queries import Place, SealedVersion, Secret
@@ -112,11 +113,8 @@ class SecretStore:
         """
         number = os.urandom(32)
         with metrics.failures(metrics.POSTGRESQL, metrics.READ, len(keys)):
-            refusals, sealed = await self._database.run_then(
-                self._credential,
-                lambda db: self._granted(db, number, keys, version),
-                lambda db, refusals: _taken(db, number, refusals),
-            )
+            refusals = await self.grant(number, keys, version)
+            sealed = await self._taken(number) if None in refusals.values() else []
         opened = {row.key: self._opened(row) for row in sealed}
         altered = [key for key, value in opened.items() if value is None]
         for key in altered:
@@ -131,10 +129,14 @@ class SecretStore:
 
     async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
         """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
-        return await self._database.run(self._credential, lambda db: self._granted(db, number, keys, version))
+        return await self._database.ask(self._credential, lambda db: self._granted(db, number, keys, version))
+
+    async def _taken(self, number: bytes) -> list[SealedVersion]:
+        """Take what a committed grant names: the number proves it, so this enters as nobody."""
+        return await self._database.ask(None, lambda db: queries.take_reads(db, number=number))
 
     async def _granted(
-        self, db: Transaction, number: bytes, keys: Sequence[str], version: int | None
+        self, db: Connection, number: bytes, keys: Sequence[str], version: int | None
     ) -> dict[str, str | None]:
         grants = await queries.grant_reads(
             db,
@@ -146,7 +148,7 @@ class SecretStore:
         )
         return {grant.key: grant.refusal for grant in grants}
 
-    async def put(self, db: Transaction, key: str, raw: bytes, change: Change) -> Secret:
+    async def put(self, db: Connection, key: str, raw: bytes, change: Change) -> Secret:
         """Put a value in a transaction that has entered."""
         place = await self.reserve(db, key, change.expected_version)
         envelope = values.seal(self._keyring, place, raw)
@@ -163,13 +165,13 @@ class SecretStore:
             **self._told,
         )
 
-    async def reserve(self, db: Transaction, key: str, expected_version: int | None) -> Place:
+    async def reserve(self, db: Connection, key: str, expected_version: int | None) -> Place:
         """Lock a secret, and learn what its next value is sealed to."""
         return await queries.reserve_version(
             db, key=key, environment_id=self.environment_id, expected_version=expected_version
         )
 
-    async def roll_back(self, db: Transaction, number: bytes, key: str, change: Change) -> Secret:
+    async def roll_back(self, db: Connection, number: bytes, key: str, change: Change) -> Secret:
         """Put what a committed grant reads once more, as a new version, in a transaction that has entered."""
         sealed = await queries.take_reads(db, number=number)
         if not sealed:
@@ -177,17 +179,17 @@ class SecretStore:
         value = values.open_sealed(self._keyring, sealed[0])
         return await self.put(db, key, value.raw, change)
 
-    async def delete(self, db: Transaction, key: str, expected_version: int | None) -> None:
+    async def delete(self, db: Connection, key: str, expected_version: int | None) -> None:
         """Hide a secret, in a transaction that has entered."""
         await queries.delete_secret(
             db, key=key, environment_id=self.environment_id, expected_version=expected_version, **self._told
         )
 
-    async def undelete(self, db: Transaction, key: str) -> Secret:
+    async def undelete(self, db: Connection, key: str) -> Secret:
         """Bring a deleted secret back, in a transaction that has entered."""
         return await queries.undelete_secret(db, key=key, environment_id=self.environment_id, **self._told)
 
-    async def destroy(self, db: Transaction, key: str, version: int) -> None:
+    async def destroy(self, db: Connection, key: str, version: int) -> None:
         """Destroy a version for good, in a transaction that has entered."""
         await queries.destroy_version(db, key=key, environment_id=self.environment_id, version=version, **self._told)
 
@@ -209,13 +211,6 @@ class SecretStore:
             return values.open_sealed(self._keyring, sealed)
         except SecretAltered:
             return None
-
-
-async def _taken(
-    db: Transaction, number: bytes, refusals: dict[str, str | None]
-) -> tuple[dict[str, str | None], list[SealedVersion]]:
-    sealed = await queries.take_reads(db, number=number) if None in refusals.values() else []
-    return refusals, sealed
 
 
 def _count(reading: Reading) -> None:

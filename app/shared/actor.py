@@ -10,13 +10,15 @@ from litestar.di import NamedDependency
 from litestar.enums import MediaType
 from litestar.params import HeaderParameter
 
-from app.database import Credential, Database, Transaction
+from app.database import Credential, Database
 from app.errors import MALFORMED, Refusal
+from app.queries import Connection
 from app.sealing import Sealer
 from app.shared.credentials import SAFE_METHODS
 from app.shared.idempotency import Answer, claim_of, once
 
 T = TypeVar("T")
+Body: TypeAlias = Callable[[Connection], Awaitable[T]]
 
 _STRONG_TAG = re.compile(r'"(0|[1-9][0-9]{0,8})"')
 
@@ -31,26 +33,29 @@ class Caller:
         self.credential = credential
         request.scope["state"]["credential"] = credential  # for a denial, should there be one
 
-    async def run(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run a body in one transaction as this actor and return its value, committed.
+    async def run(self, body: Body[T], *, several: bool = False) -> T:
+        """Run a body of one statement as this actor and return its value, committed.
 
+        `several` says that it makes more than one: they are one transaction, which what the body raises undoes.
         The body must be fit to run again: it may be, after a serialization failure.
         """
-        return await self._database.run(self.credential, body)
+        if several:
+            return await self._database.run(self.credential, body)
+        return await self._database.ask(self.credential, body, reads=self._request.method in SAFE_METHODS)
 
-    async def answer(self, body: Callable[[Transaction], Awaitable[T]]) -> Response[T]:
+    async def answer(self, body: Body[T], *, several: bool = False) -> Response[T]:
         """Run a body and answer its value with the handler's status; a `version` in it becomes the ETag.
 
         On a mutating request an Idempotency-Key is honoured: the answer is stored with the effect.
         """
 
-        async def act(db: Transaction) -> Answer:
+        async def act(db: Connection) -> Answer:
             return _encoded(await body(db), self._request.route_handler.status_code)
 
         claim = await claim_of(self._request) if self._keeps_answers else None
         if claim is None:
-            return _response(await self.run(act))
-        return _response(await self.run(lambda db: once(db, claim, self._answers, act)))
+            return _response(await self.run(act, several=several))
+        return _response(await self.run(lambda db: once(db, claim, self._answers, act), several=True))
 
     @property
     def _keeps_answers(self) -> bool:
@@ -58,13 +63,13 @@ class Caller:
         is_actor = self.credential is not None and self.credential.kind != "esign"
         return is_actor and self._request.method not in SAFE_METHODS
 
-    async def effect(self, body: Callable[[Transaction], Awaitable[object]]) -> Response[None]:
+    async def effect(self, body: Body[object], *, several: bool = False) -> Response[None]:
         """Run a body for its effect and answer 204, whatever it returns."""
 
-        async def act(db: Transaction) -> None:
+        async def act(db: Connection) -> None:
             await body(db)
 
-        return await self.answer(act)
+        return await self.answer(act, several=several)
 
 
 Actor: TypeAlias = NamedDependency[Caller]

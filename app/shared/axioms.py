@@ -25,7 +25,7 @@ class AxiomTable(Mapping[str, Axiom]):
         if self._is_loaded:
             return
         try:
-            objects = await self._database.run(None, queries.list_enforcing_objects)
+            objects = await self._database.ask(None, queries.list_enforcing_objects, reads=True)
         except (psycopg.Error, DatabaseUnavailable) as error:
             logger.warning("axioms not loaded", error=type(error).__name__)
             return

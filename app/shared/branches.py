@@ -8,8 +8,8 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
-from app.database import Transaction
 from app.errors import found
+from app.queries import Connection
 from app.shared import queries
 from app.shared.actor import Actor
 from app.shared.credentials import ORGANIZATION, takes
@@ -42,13 +42,13 @@ async def list_branches(actor: Actor, environment_id: FromPath[UUID], page: Page
     """List the branches of an environment, the oldest first, the archived ones among them."""
     after = page.after(UUID)
 
-    async def branches(db: Transaction) -> list[Branch]:
+    async def branches(db: Connection) -> list[Branch]:
         rows = await queries.list_branches(db, environment_id=environment_id, after=after, limit=page.fetch)
         if not rows:  # the end of a list, or not his to see
             await found(queries.get_environment(db, id=environment_id))
         return rows
 
-    return page.of(await actor.run(branches), position=lambda row: row.id)
+    return page.of(await actor.run(branches, several=True), position=lambda row: row.id)
 
 
 @delete(

@@ -8,7 +8,7 @@ import msgspec
 from litestar import get
 from msgspec import Meta
 
-from app.database import Transaction
+from app.queries import Connection
 from app.shared import queries
 from app.shared.actor import Visitor
 from app.shared.pagination import Items
@@ -45,10 +45,10 @@ class EnforcedAxiom(msgspec.Struct, frozen=True):
 @get("/api/axioms", tags=["system"], summary="List the axioms")
 async def list_axioms(visitor: Visitor) -> Items[EnforcedAxiom]:
     """List what the database promises, each rule with the objects that keep it, read off its catalog."""
-    return Items(await visitor.run(_enforced), None)
+    return Items(await visitor.run(_enforced, several=True), None)
 
 
-async def _enforced(db: Transaction) -> list[EnforcedAxiom]:
+async def _enforced(db: Connection) -> list[EnforcedAxiom]:
     axioms = await queries.list_axioms(db)
     objects = await queries.list_enforcing_objects(db)
     return [

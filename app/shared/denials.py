@@ -9,16 +9,16 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import Scope
 
-from app.database import Credential, Database, Transaction
+from app.database import Credential, Database
 from app.errors import CONTACT_INTEGRITY, SECRET_INTEGRITY, RecordedRefusal, Refusal, refusal_of
-from app.queries import RowMissing
+from app.queries import Connection, RowMissing
 from app.shared import queries
 from app.shared.axioms import AxiomTable
 from app.shared.credentials import SAFE_METHODS
 
 logger = structlog.get_logger(__name__)
 
-Recorder = Callable[[Scope, str], Callable[[Transaction], Awaitable[None]]]
+Recorder = Callable[[Scope, str], Callable[[Connection], Awaitable[None]]]
 """What a route gives as `opt={"denial": …}` to record its denials itself, also of its reads: of a request and the
 reason it makes the body of the transaction."""
 
@@ -56,12 +56,12 @@ async def _write(scope: Any, credential: Credential, refusal: Refusal) -> None:
         credential = replace(credential, branch=None)
     recorder: Recorder = scope["route_handler"].opt.get("denial", _recorded)
     try:
-        await database.run(credential, recorder(scope, refusal.source))
+        await database.ask(credential, recorder(scope, refusal.source))
     except Exception as failure:  # noqa: BLE001 - the refusal is the answer, whatever happens to its trace
         logger.warning("denial not recorded", reason=refusal.source, failure=repr(failure))
 
 
-def _recorded(scope: Any, reason: str) -> Callable[[Transaction], Awaitable[None]]:
+def _recorded(scope: Any, reason: str) -> Callable[[Connection], Awaitable[None]]:
     return lambda db: queries.record_denial(
         db,
         action=f"{scope['method']} {scope['path_template']}",

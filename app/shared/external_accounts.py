@@ -8,8 +8,8 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
-from app.database import Transaction
 from app.errors import found
+from app.queries import Connection
 from app.shared import queries
 from app.shared.actor import Actor
 from app.shared.credentials import PROGRAM, takes
@@ -65,7 +65,7 @@ async def list_external_accounts(
     """List the accounts of an environment, the oldest first."""
     after = page.after(UUID)
 
-    async def accounts(db: Transaction) -> list[ExternalAccount]:
+    async def accounts(db: Connection) -> list[ExternalAccount]:
         rows = await queries.list_external_accounts(
             db, environment_id=environment_id, identifier=identifier, after=after, limit=page.fetch
         )
@@ -73,7 +73,7 @@ async def list_external_accounts(
             await found(queries.get_own_environment(db, id=environment_id))
         return rows
 
-    return page.of(await actor.run(accounts), position=lambda row: row.id)
+    return page.of(await actor.run(accounts, several=True), position=lambda row: row.id)
 
 
 @get(ACCOUNT, tags=["external accounts"], summary="Read an external account", opt=takes(PROGRAM, "accounts:read"))

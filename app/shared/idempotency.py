@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from litestar import Request
 
-from app.database import Transaction
 from app.errors import invalid
+from app.queries import Connection
 from app.sealing import Sealer, Stamp
 from app.shared import queries
 
@@ -58,9 +58,7 @@ async def claim_of(request: Request[Any, Any, Any]) -> Claim | None:
     return Claim(key, f"{request.method} {path}", digest)
 
 
-async def once(
-    db: Transaction, claim: Claim, sealer: Sealer, act: Callable[[Transaction], Awaitable[Answer]]
-) -> Answer:
+async def once(db: Connection, claim: Claim, sealer: Sealer, act: Callable[[Connection], Awaitable[Answer]]) -> Answer:
     """Act and store the answer in the same transaction; or answer what was stored, marked as replayed.
 
     The stored answer is sealed: it may hold a token or a contact.

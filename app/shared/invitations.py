@@ -9,8 +9,8 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
-from app.database import Transaction
 from app.errors import found
+from app.queries import Connection
 from app.shared import queries
 from app.shared.actor import Actor
 from app.shared.credentials import PERSON, takes
@@ -63,13 +63,13 @@ async def list_invitations(actor: Actor, organization_id: FromPath[UUID], page: 
     """List the invitations of an organization and what came of them, newest first; this takes an admin."""
     before = page.after(UUID)
 
-    async def invitations(db: Transaction) -> list[Invitation]:
+    async def invitations(db: Connection) -> list[Invitation]:
         rows = await queries.list_invitations(db, organization_id=organization_id, before=before, limit=page.fetch)
         if not rows:  # the end of a list, or not his to see
             await found(queries.get_organization(db, id=organization_id))
         return rows
 
-    return page.of(await actor.run(invitations), position=lambda row: row.id)
+    return page.of(await actor.run(invitations, several=True), position=lambda row: row.id)
 
 
 @delete(

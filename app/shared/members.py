@@ -8,8 +8,8 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
-from app.database import Transaction
 from app.errors import found
+from app.queries import Connection
 from app.shared import queries
 from app.shared.actor import Actor
 from app.shared.credentials import ORGANIZATION, PERSON, takes
@@ -48,13 +48,13 @@ async def list_members(actor: Actor, organization_id: FromPath[UUID], page: Page
     """List the members of one of the caller's organizations."""
     after = page.after(UUID)
 
-    async def members(db: Transaction) -> list[Member]:
+    async def members(db: Connection) -> list[Member]:
         rows = await queries.list_members(db, organization_id=organization_id, after=after, limit=page.fetch)
         if not rows:  # the end of a list, or not his to see
             await found(queries.get_organization(db, id=organization_id))
         return rows
 
-    return page.of(await actor.run(members), position=lambda row: row.user_id)
+    return page.of(await actor.run(members, several=True), position=lambda row: row.user_id)
 
 
 @patch(MEMBER, tags=["members"], summary="Change a member's role", opt=takes(PERSON, "organizations:write"))

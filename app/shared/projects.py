@@ -8,8 +8,8 @@ from litestar import Response, get, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
-from app.database import Transaction
 from app.errors import found
+from app.queries import Connection
 from app.shared import queries
 from app.shared.actor import Actor
 from app.shared.credentials import ORGANIZATION, takes
@@ -48,13 +48,13 @@ async def list_projects(actor: Actor, organization_id: FromPath[UUID], page: Pag
     """List the projects of one of the caller's organizations, the oldest first."""
     after = page.after(UUID)
 
-    async def projects(db: Transaction) -> list[Project]:
+    async def projects(db: Connection) -> list[Project]:
         rows = await queries.list_projects(db, organization_id=organization_id, after=after, limit=page.fetch)
         if not rows:  # the end of a list, or not his to see
             await found(queries.get_organization(db, id=organization_id))
         return rows
 
-    return page.of(await actor.run(projects), position=lambda row: row.id)
+    return page.of(await actor.run(projects, several=True), position=lambda row: row.id)
 
 
 @get(
@@ -74,13 +74,13 @@ async def list_environments(actor: Actor, project_id: FromPath[UUID], page: Page
     """List the environments of a project, the oldest first; their keys are never shown again."""
     after = page.after(UUID)
 
-    async def environments(db: Transaction) -> list[Environment]:
+    async def environments(db: Connection) -> list[Environment]:
         rows = await queries.list_environments(db, project_id=project_id, after=after, limit=page.fetch)
         if not rows:
             await found(queries.get_project(db, id=project_id))
         return rows
 
-    return page.of(await actor.run(environments), position=lambda row: row.id)
+    return page.of(await actor.run(environments, several=True), position=lambda row: row.id)
 
 
 handlers = [create_project, list_projects, get_environment, list_environments]

@@ -69,7 +69,7 @@ def _refuse_inhabited(url: str) -> None:
 def running_service(place: Place) -> Iterator[tuple[Service, bytes]]:
     """Yield a service of the place's own, started, and the key that signs its webhooks.
 
-    Raises ServiceError. What it logged as an error is repeated on standard error in the end.
+    Raises ServiceError. What it said as an error is repeated on standard error in the end.
     """
     key = os.urandom(32)
     with temporary_folder("service") as folder, (folder / "service.log").open("w+") as log:
@@ -81,7 +81,7 @@ def running_service(place: Place) -> Iterator[tuple[Service, bytes]]:
         finally:
             service.stop()
             log.seek(0)
-            sys.stderr.writelines(line for line in log if ERROR in line)
+            sys.stderr.writelines(line for line in log if ERROR in line or not line.startswith("{"))
 
 
 def _environment(place: Place, folder: Path, key: bytes) -> dict[str, str]:

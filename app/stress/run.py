@@ -18,7 +18,7 @@ from app.database import Credential, Transaction
 from app.identifiers import uuid7
 from app.oracles import Oracle
 from app.queries import register_adapters
-from app.serving import Service
+from app.serving import Service, ServiceError
 from app.shared import queries
 from app.signing import Signer
 from app.stress import report as reports
@@ -142,7 +142,7 @@ class Run:
             self.log.write(decision)
             try:
                 await self.chaos.strike(decision)
-            except ChaosError as error:
+            except (ChaosError, ServiceError) as error:
                 self._found(findings=[str(error)])
                 return
             self.tell(f"chaos: {decision.deed}")
@@ -150,7 +150,9 @@ class Run:
                 await self._reconcile(is_quiet=False)
 
     async def _end(self, actors: Sequence[Actor]) -> None:
-        """End it in time; on a slow machine a little later, lest somebody had no part in it."""
+        """End it in time, on a slow machine a little later, lest somebody had no part. A replay ends by itself."""
+        if self.replay is not None:
+            return
         await self._pause(self.head.duration)
         self.calm.set()
         began = time.monotonic()

@@ -134,9 +134,13 @@ declare
     v_actor shared.actor := shared.current_actor();
     v_code apiauth.device_codes;
 begin
+    if v_actor.kind is distinct from 'session' then
+        return false;
+    end if;
+    perform apiauth.hold_credential();
     select * into v_code
     from apiauth.device_codes as c
-    where v_actor.kind = 'session' and c.user_digest = sha256(decide_device.user_digest) and c.expires_at > shared.clock()
+    where c.user_digest = sha256(decide_device.user_digest) and c.expires_at > shared.clock()
     for update;
     if not found then
         return false;
@@ -232,16 +236,17 @@ $$;
 
 comment on function apiauth.revoke_own_token() is 'Axiom A10: revoked never authenticates, from the next statement on. Ends the personal access token that asks.';
 
--- For the operator, as the guard: granted to nobody. Writers are waited for, so that nothing is missed that is just being
--- made; a code whose token was taken meanwhile stays, without it.
+-- For the operator, as the guard: granted to nobody. Sessions first, then what was approved in one, then tokens: each
+-- statement waits for whoever begets of what it ends, and the next one sees what that was. Tokens beget tokens, so these
+-- are looked for until there is none. A code whose token was taken meanwhile stays, without it.
 create function apiauth.revoke_all(email text) returns table (sessions bigint, tokens bigint, device_codes bigint)
 language plpgsql volatile
 set search_path = ''
 as $$
 declare
     v_user_id uuid;
+    v_ended bigint;
 begin
-    lock table apiauth.sessions, apiauth.personal_tokens, apiauth.device_codes in share row exclusive mode;
     select u.id into v_user_id
     from shared.users as u
     where shared.address_key(u.email) = shared.address_key(revoke_all.email);
@@ -251,11 +256,16 @@ begin
     update apiauth.sessions as s set revoked_at = shared.clock()
     where s.user_id = v_user_id and s.revoked_at is null and s.expires_at > shared.clock();
     get diagnostics sessions = row_count;
-    update apiauth.personal_tokens as t set revoked_at = shared.clock()
-    where t.user_id = v_user_id and t.revoked_at is null and t.expires_at > shared.clock();
-    get diagnostics tokens = row_count;
     delete from apiauth.device_codes as c where c.user_id = v_user_id and c.token_id is null;
     get diagnostics device_codes = row_count;
+    tokens := 0;
+    loop
+        update apiauth.personal_tokens as t set revoked_at = shared.clock()
+        where t.user_id = v_user_id and t.revoked_at is null and t.expires_at > shared.clock();
+        get diagnostics v_ended = row_count;
+        exit when v_ended = 0;
+        tokens := tokens + v_ended;
+    end loop;
     perform shared.write_audit(
         'user.revoke_all', 'user/' || v_user_id,
         detail => jsonb_build_object('sessions', sessions, 'tokens', tokens, 'device_codes', device_codes)

@@ -15,9 +15,6 @@ begin
     if new.status not in ('draft', 'pending_signature') then
         perform shared.refuse('agreements_begin_unsigned', format('an agreement does not begin as %s', new.status));
     end if;
-    -- Locked before it is read: a cancellation of the same moment waits for this agreement and voids it, or this one
-    -- waits for the cancellation and sees it. Who may not change the referral locks nothing; a policy refuses him.
-    perform from agreement.referrals as r where r.id = new.referral_id for share;
     select r.region, r.status into new.region, v_referral_status
     from agreement.referrals as r
     where r.id = new.referral_id and r.broker_id = new.from_broker_id;
@@ -226,7 +223,15 @@ begin
     if tg_op = 'UPDATE' and old.status = new.status then
         return null;
     end if;
-    if new.status = 'pending_signature' then
+    if new.status = 'draft' then
+        -- Nothing changes, but who cancels at the same moment meets a newer row: he waits and voids this draft, or sees
+        -- it too late to go on. A lock alone would not tell a transaction whose snapshot is older.
+        update agreement.referrals as r set status = r.status
+        where r.id = new.referral_id and r.status not in ('cancelled', 'closed');
+        if not found then
+            perform shared.refuse('agreements_carry_referral', 'the referral is cancelled or closed');
+        end if;
+    elsif new.status = 'pending_signature' then
         update agreement.referrals as r set status = 'matched' where r.id = new.referral_id and r.status = 'open';
         if not found then
             perform shared.refuse('agreements_carry_referral', 'the referral is not open');

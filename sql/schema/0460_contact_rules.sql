@@ -254,6 +254,10 @@ begin
     from agreement.agreements as a
     join agreement.contacts as c on c.referral_id = a.referral_id
     where a.id = v_agreement_id and c.shredded_at is null;
+    if not found then  -- and the grant stays unused
+        perform shared.refuse('contacts_referral_id_fkey', 'the referral has no contact: none was given, or it was shredded',
+            'no_data_found');
+    end if;
 end;
 $$;
 

@@ -45,7 +45,7 @@ def test_a_user_is_made_who_logs_in_and_loses_all_he_has(
         headers = {"Authorization": f"Bearer {session['token']}"}
         assert client.post("/api/tokens", json={"name": "x", "expires_in_days": 1}, headers=headers).is_success
         ended = admin("revoke-all", EMAIL.upper())
-        assert ended.stdout == "1 sessions, 1 tokens and 0 logins under way are ended.\n", ended.stderr
+        assert ended.stdout == "Ended: sessions 1, tokens 1, logins that were approved 0.\n", ended.stderr
         assert client.get("/api/me", headers=headers).status_code == 401
 
 

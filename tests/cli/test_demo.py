@@ -121,7 +121,7 @@ def test_a_service_that_cannot_start_is_told(variables: Variables, database: Dat
     refused = run({**variables, "BROKERFLOW_APP_URL": database.owner_url}, "demo", "--url", NOWHERE)
     assert refused.returncode == 1
     assert "has CREATEROLE" in refused.stderr
-    assert refused.stderr.endswith("brokerflow: The service could not be started; what it said is above.\n")
+    assert refused.stderr.endswith("brokerflow: The service could not be started; it said why.\n")
 
 
 def test_another_server_at_the_address_is_told(variables: Variables) -> None:

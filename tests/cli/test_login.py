@@ -112,7 +112,7 @@ def test_a_login_that_ended_elsewhere_is_forgotten_all_the_same(machine: Machine
     [token] = json.loads(done(machine.run("token", "list", "--json")))
     assert token["scopes"] == ["tokens:write"]
     done(machine.run("token", "revoke", token["id"]))
-    refused(machine.run("token", "list"), 1, "(unauthenticated)")
+    refused(machine.run("token", "list"), 1, "(unauthenticated) brokerflow login makes another token.")
     done(machine.run("logout"))
 
 

@@ -9,8 +9,8 @@ from litestar import Request, Response, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody, RawBody
 from litestar.response import ServerSentEvent
 
-from app.database import Transaction
 from app.errors import found
+from app.queries import Connection
 from app.shared.actor import Actor, ExpectedVersion, Visitor
 from app.shared.credentials import PERSON, takes
 from app.shared.pagination import Items, Page
@@ -50,12 +50,12 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 COLUMNS = """id, title, slug, 3 as version, '{"a": [1, 2]}'::jsonb as payload, 1.50 as price"""
 
 
-async def organizations(db: Transaction, condition: str, *arguments: object) -> list[Organization]:
+async def organizations(db: Connection, condition: str, *arguments: object) -> list[Organization]:
     rows = await db.fetch(f"select {COLUMNS} from {condition}", arguments)
     return [Organization(*row) for row in rows]
 
 
-async def organization(db: Transaction, condition: str, *arguments: object) -> Organization | None:
+async def organization(db: Connection, condition: str, *arguments: object) -> Organization | None:
     rows = await organizations(db, condition, *arguments)
     return rows[0] if rows else None
 
@@ -115,7 +115,7 @@ async def remove(actor: Actor, organization_id: FromPath[UUID]) -> Response[None
 async def run(actor: Actor, data: JSONBody[Statement]) -> Response[list[str]]:
     """Run any SQL as the actor and answer the first column as text."""
 
-    async def body(db: Transaction) -> list[str]:
+    async def body(db: Connection) -> list[str]:
         runs[data.label] = runs.get(data.label, 0) + 1
         return [str(row[0]) for row in await db.fetch(data.sql, [])]
 
@@ -126,7 +126,7 @@ async def run(actor: Actor, data: JSONBody[Statement]) -> Response[list[str]]:
 async def run_as_nobody(visitor: Visitor, data: JSONBody[Statement]) -> Response[list[str]]:
     """Run any SQL as nobody."""
 
-    async def body(db: Transaction) -> list[str]:
+    async def body(db: Connection) -> list[str]:
         return [str(row[0]) for row in await db.fetch(data.sql, [])]
 
     return await visitor.answer(body)

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import product
+from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import IsolationLevel
 
 from tests.schema.conftest import Refused
 from tests.schema.stage import STATUSES, Actor, Given, Party, Stage, keeps, waits_for_a_lock
@@ -388,32 +390,55 @@ async def test_a_cancelling_and_a_signature_at_once_strand_nothing(enter_from_ou
         assert await pair(other, agreement) == [("void", "cancelled")]
 
 
-async def test_a_draft_and_a_cancelling_at_once_strand_nothing(enter_from_outside: Outside) -> None:
-    """The draft comes first, and the cancelling, which waited for it, voids it."""
+LEVELS = [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_draft_and_a_cancelling_at_once_strand_nothing(
+    enter_from_outside: Outside, level: IsolationLevel
+) -> None:
+    """The draft comes first, and the cancelling, which waited for it, voids it or is too late to see it."""
     async with enter_from_outside() as one, enter_from_outside() as other:
-        referral = await one.given.referral()
-        await one.connection.commit()
+        referral = await referral_before_a_race(one, other, level)
         agreement = await one.given.draft(referral)
         cancelling = asyncio.create_task(other.as_referrer("select agreement.cancel_referral(%s, 'so')", referral))
         await waits_for_a_lock(one, other)
         await one.connection.commit()
-        await cancelling
-        await other.connection.commit()
-        assert await pair(one, agreement) == [("void", "cancelled")]
+        if level is IsolationLevel.READ_COMMITTED:
+            await cancelling
+            await other.connection.commit()
+            assert await pair(one, agreement) == [("void", "cancelled")]
+        else:
+            with pytest.raises(psycopg.errors.SerializationFailure):
+                await cancelling
+            assert await pair(one, agreement) == [("draft", "open")]
 
 
-async def test_a_cancelling_and_a_draft_at_once_strand_nothing(enter_from_outside: Outside) -> None:
-    """The cancelling comes first, and the draft, which waited for it, finds a cancelled referral."""
+@pytest.mark.parametrize("level", LEVELS)
+async def test_a_cancelling_and_a_draft_at_once_strand_nothing(
+    enter_from_outside: Outside, level: IsolationLevel
+) -> None:
+    """The cancelling comes first, and the draft, which waited for it, is refused."""
     async with enter_from_outside() as one, enter_from_outside() as other:
-        referral = await one.given.referral()
-        await one.connection.commit()
+        referral = await referral_before_a_race(one, other, level)
         await one.as_referrer("select agreement.cancel_referral(%s, 'so')", referral)
         drafting = asyncio.create_task(other.given.draft(referral))
         await waits_for_a_lock(one, other)
         await one.connection.commit()
-        with pytest.raises(psycopg.errors.CheckViolation) as refusal:
+        with pytest.raises(psycopg.Error) as refusal:
             await drafting
-        assert refusal.value.diag.constraint_name == "agreements_begin_unsigned"
+        told = refusal.value.diag.constraint_name or refusal.value.sqlstate
+        assert told == ("agreements_carry_referral" if level is IsolationLevel.READ_COMMITTED else "40001")
+
+
+async def referral_before_a_race(one: Stage, other: Stage, level: IsolationLevel) -> UUID:
+    """Open a referral; two transactions have their snapshots of it."""
+    referral = await one.given.referral()
+    await one.connection.commit()
+    for stage in (one, other):
+        await stage.connection.set_isolation_level(level)
+        await stage.run("select count(*) from agreement.referrals")
+    return referral
 
 
 async def test_plain_updates_that_cross_end_in_one_of_the_two(enter_from_outside: Outside) -> None:

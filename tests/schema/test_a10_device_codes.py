@@ -2,14 +2,15 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import psycopg
 import pytest
+from psycopg import AsyncConnection
 
-from tests.schema.conftest import Refused
-from tests.schema.stage import Actor, Given, Party, Stage, device_code, keeps, user_code
+from tests.schema.conftest import Refused, _register
+from tests.schema.stage import Actor, Given, Party, Stage, World, device_code, keeps, user_code, waits_for_a_lock
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 Superuser = psycopg.Connection[tuple[object, ...]]
@@ -204,6 +205,13 @@ async def test_codes_that_are_long_past_make_room(given: Given, as_guard: Actor)
     assert await as_guard("select name from apiauth.device_codes") == [("new",)]
 
 
+@asynccontextmanager
+async def operator(world: World) -> AsyncIterator[Stage]:
+    """Open a connection of the guard's, which commits."""
+    async with await AsyncConnection.connect(world.superuser_url, options="-c role=brokerflow_guard") as connection:
+        yield Stage(connection, world)
+
+
 async def test_of_two_who_poll_at_once_one_has_the_token(enter_from_outside: Outside, superuser: Superuser) -> None:
     async with enter_from_outside() as first:
         await first.given.device("at once")
@@ -254,6 +262,29 @@ async def test_all_that_a_user_has_ends_at_once(
     assert await as_guard("select * from apiauth.revoke_all('nobody@example.org')") == []
     async with refused(None, "42501"):
         await as_stranger("select * from apiauth.revoke_all('referrer@example.org')")
+
+
+async def test_nothing_is_born_of_a_session_that_is_just_being_ended(
+    stage: Stage, enter_from_outside: Outside, world: World
+) -> None:
+    """Whoever approves meanwhile is waited for, and then his approval ends too; who comes later is refused."""
+    async with enter_from_outside() as early, enter_from_outside() as late, operator(world) as ending:
+        leaver = await _register(early, "leaver")
+        for name in ("early", "late"):
+            await early.given.device(name)
+        await early.connection.commit()
+        await Party(early, leaver)(APPROVE, user_code("early"))
+        await Party(late, leaver).enter()
+        revoking = asyncio.create_task(ending.run("select * from apiauth.revoke_all('leaver@example.org')"))
+        await waits_for_a_lock(stage, ending)
+        await early.connection.commit()
+        assert (await revoking)[0][2] == 1
+        deciding = asyncio.create_task(late.run(APPROVE, user_code("late")))
+        await waits_for_a_lock(stage, late)
+        await ending.connection.commit()
+        with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+            await deciding
+        await ending.run("delete from apiauth.device_codes where name = 'late'")
 
 
 async def test_who_decided_and_what_came_of_it_is_in_the_audit_log(

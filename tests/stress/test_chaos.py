@@ -23,6 +23,7 @@ def test_thirty_seconds_of_chaos_break_no_promise(tmp_path: Path) -> None:
     assert {"terminate", "kill"} <= report["chaos"].keys()
     if "The server is ours" in told.stderr:
         assert {"stop", "crash"} <= report["chaos"].keys()
+    assert '"level": "error"' not in told.stderr
     assert min(report["oracle_rounds"], report["reconciliations"]) > 1
     assert Replay.of(log).head.seed == report["seed"] == SEED
     everybody_had_his_part({line["actor"]: line for line in report["lines"]})

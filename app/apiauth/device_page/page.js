@@ -43,7 +43,7 @@ function sentence(error) {
   if (error.status === undefined) return "The service does not answer. Try again.";
   if (error.status === 401) return "The email or the password is wrong.";
   if (error.status === 404) return "No machine waits with this code. It may have ended: start again on the machine.";
-  const wrong = (error.told.errors ?? []).map((each) => `The ${each.field.replace("_", " ")} ${each.message}.`);
+  const wrong = (error.told.errors ?? []).map((each) => `The ${each.field.replaceAll("_", " ")} ${each.message}.`);
   return wrong.join(" ") || error.message;
 }
 

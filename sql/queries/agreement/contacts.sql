@@ -12,9 +12,9 @@ select agreement.shred_contact(:referral_id);
 select r.id, r.agreement_id, r.user_id, r.organization_id, r.purpose, r.granted_at, r.consumed_at
 from agreement.grant_contact_read(:agreement_id, :purpose) as r;
 
--- name: consume_contact_read(id)^
+-- name: consume_contact_read(id)<!
 -- Use a grant that was committed before, and get the sealed contact.
--- There is none where it was shredded or never known.
+-- Refused where it was shredded or never known; the grant stays unused then.
 -- record: SealedContact
 select c.referral_id as "referral_id!", c.ciphertext as "ciphertext!", c.wrapped_key as "wrapped_key!"
 from agreement.consume_contact_read(:id) as c;
