@@ -35,5 +35,24 @@ from (
     select 'broker/' || b.id, 'the broker is no organization'
     from agreement.brokers as b
     where not exists (select from shared.organizations as o where o.id = b.id)
+    union all
+    select 'environment/' || e.id, 'its project is of another organization'
+    from shared.environments as e
+    left join shared.projects as p on p.id = e.project_id
+    where p.organization_id is distinct from e.organization_id
+    union all
+    select x.subject, 'its environment is of another organization'
+    from (
+        select 'account/' || a.id as subject, a.environment_id, a.organization_id from shared.external_accounts as a
+        union all
+        select 'secret/' || s.id, s.environment_id, s.organization_id from secretstore.secrets as s where s.environment_id is not null
+    ) as x
+    left join shared.environments as e on e.id = x.environment_id
+    where e.organization_id is distinct from x.organization_id
+    union all
+    select 'branch/' || b.id, 'its environment is no preview'
+    from shared.preview_branches as b
+    left join shared.environments as e on e.id = b.environment_id
+    where e.type is distinct from 'PREVIEW'
 ) as f
 order by f.subject, f.finding;

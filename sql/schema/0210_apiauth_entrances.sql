@@ -135,7 +135,8 @@ begin
     end if;
     perform apiauth.seal_actor(
         admit_program.kind, admit_program.credential_id, null, admit_program.organization_id, admit_program.environment_id,
-        apiauth.find_branch(admit_program.environment_id, admit_program.branch), null, admit_program.scopes, false, admit_program.needed
+        case when admit_program.environment_id is not null then apiauth.find_branch(admit_program.environment_id, admit_program.branch) end,
+        null, admit_program.scopes, false, admit_program.needed
     );
 end;
 $$;

@@ -83,9 +83,9 @@ begin
         id, broker_id, region, price_min, price_max, property_type, deal_type, languages, sla_hours, created_by
     )
     values (
-        create_referral.id, shared.current_organization_id(), create_referral.region, create_referral.price_min,
-        create_referral.price_max, create_referral.property_type, create_referral.deal_type, create_referral.languages,
-        create_referral.sla_hours, shared.current_user_id()
+        create_referral.id, shared.required_organization(shared.current_actor(), 'agreements:write'), create_referral.region,
+        create_referral.price_min, create_referral.price_max, create_referral.property_type, create_referral.deal_type,
+        create_referral.languages, create_referral.sla_hours, shared.current_user_id()
     )
     returning r.* into v_referral;
     if create_referral.ciphertext is not null then

@@ -77,6 +77,17 @@ def test_the_keys_of_an_environment_are_shown_once(owner: Caller, project: Json,
     assert (environment["organization_id"], environment["project_id"]) == (project["organization_id"], project["id"])
 
 
+def test_an_environment_is_found_under_its_own_project_only(owner: Caller, project: Json) -> None:
+    environment = created(new_environment(owner, project))
+    assert fields(problem(new_environment(owner, project), 409, "conflict")) == ["slug"]
+    other = created(new_project(owner, slug="other"))
+    created(new_environment(owner, other))
+    shown = {name: value for name, value in environment.items() if not name.endswith("_key")}
+    assert owner.get(f"/api/projects/{project['id']}/environments/{environment['id']}").json() == shown
+    for mixed in (other["id"], uuid.uuid4()):
+        problem(owner.get(f"/api/projects/{mixed}/environments/{environment['id']}"), 404, "not_found")
+
+
 def test_a_key_proves_its_environment_and_never_a_user(owner: Caller, project: Json) -> None:
     environment = created(new_environment(owner, project))
     for name in ("secret_key", "public_key"):

@@ -274,3 +274,8 @@ def test_brokers_are_found_by_a_part_of_their_name(referrer: Caller, referee: Ca
     rest = stranger.get("/api/brokers", params={"cursor": first["next_cursor"]}).json()
     assert [item["name"] for item in rest["items"]] == ["West Realty"]
     assert [item["fein"] is None for item in first["items"] + rest["items"]] == [True, True, False]
+
+
+def test_who_works_for_no_organization_is_told_so(enrol: Callable[..., Caller]) -> None:
+    told = problem(enrol("anna").post("/api/referrals", json=REFERRAL), 403, "forbidden")
+    assert told["detail"] == "This takes an organization, and the actor works for none."

@@ -147,6 +147,8 @@ class History:
             "values (%s, 'k', 'POST /x', sha256('x'), 201, %s)",
             referrer.user_id, secrets.token_bytes(40),
         )  # fmt: skip
+        await self.given.account()
+        await self.given.branch(await self.given.environment("PREVIEW"))
         invitation = await self.given.invitation()
         await self.stage.as_newcomer("update shared.invitations set state = 'accepted' where id = %s", invitation)
         self.scene["device_token"] = await self._device()

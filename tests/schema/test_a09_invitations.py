@@ -82,6 +82,15 @@ async def test_neither_side_does_the_others_part(
 
 
 @keeps("row security")
+async def test_to_a_stranger_there_is_nothing_to_change(given: Given, as_referrer: Party, as_stranger: Party) -> None:
+    """Not even a refusal that would tell him of it: these name no row, so that what he may read plays no part."""
+    await invited(as_referrer)
+    for state in ("revoked", "declined"):
+        await as_stranger(f"update shared.invitations set state = '{state}'")
+    assert await given.stage.as_postgres("select count(*) from shared.invitations where state = 'declined'") == [(0,)]
+
+
+@keeps("row security")
 async def test_inviting_and_answering_take_the_scope(refused: Refused, as_referrer: Party, as_newcomer: Party) -> None:
     invitation = await invited(as_referrer)
     poor, rich = await as_newcomer.token("agreements:read"), await as_newcomer.token("organizations:write")

@@ -295,24 +295,3 @@ async def test_what_a_program_did_names_its_environment(given: Given, stage: Sta
         "select credential_kind::text, user_id, environment_id from shared.audit_log where action = 'GET /x'"
     )
     assert row == ("secret_key", None, environment)
-
-
-async def test_listing_an_organizations_tokens_reads_an_index(
-    stage: Stage, as_referrer: Party, as_guard: Actor
-) -> None:
-    """Among ten thousand organizations' tokens; credentials are never read whole."""
-    organizations = "select gen_random_uuid() as id, n from generate_series(1, 10000) as n"
-    await stage.unbound(
-        f"with made as ({organizations}), kept as (insert into shared.organizations (id, title, slug) "
-        "select id, 'x', 'o-' || n from made) insert into apiauth.organization_tokens "
-        "(organization_id, name, digest, token_hint, scopes) "
-        "select id, 'x', sha256(id::text::bytea), 'abcd', '{agreements:read}' from made"
-    )
-    await stage.as_postgres("analyze apiauth.organization_tokens")
-    await as_guard("set local plan_cache_mode to force_generic_plan")
-    for question in (
-        f"organization_id = '{as_referrer.organization_id}' and id < gen_random_uuid() order by id desc limit 10",
-        "digest = sha256('x')",
-    ):
-        plan = await as_guard(f"explain select * from apiauth.organization_tokens where {question}")
-        assert "Seq Scan" not in str(plan)

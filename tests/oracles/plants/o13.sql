@@ -23,3 +23,12 @@ update agreement.disputes set opened_by_broker_id = :stranger_broker where id = 
 
 -- the broker is no organization
 delete from shared.organizations where id = :stranger_broker;
+
+-- its project is of another organization
+update shared.environments set organization_id = :rival_broker;
+
+-- its environment is of another organization
+update shared.external_accounts set organization_id = :rival_broker;
+
+-- its environment is no preview
+update shared.environments set type = 'STAGING';
