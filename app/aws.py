@@ -21,7 +21,7 @@ class AwsFailed(Exception):  # noqa: N818 - named for what happened
         self.code = code
 
 
-def client(service: str) -> Any:
+def client(service: str, attempts: int = ATTEMPTS) -> Any:
     """Return a client of a service, good for every thread. Raises AwsFailed."""
     try:
         from boto3.session import Session  # noqa: PLC0415 - optional, and slow to import
@@ -31,7 +31,7 @@ def client(service: str) -> Any:
     patience = Config(
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": attempts},
     )
     with failures():
         return Session(region_name=os.environ.get("AWS_REGION")).client(service, config=patience)

@@ -232,14 +232,22 @@ def check() -> int:
     with expected():
         _ = settings.master_key, settings.esign_keys
         with _addresses(settings) as (app_url, owner_url):
-            complaints = _complaints(settings, app_url, owner_url) or readiness.master_key_complaints(
-                app_url, settings.master_keys, is_serving=False
-            )
+            complaints = _complaints(settings, app_url, owner_url) + _secret_complaints(settings)
+            complaints = complaints or readiness.master_key_complaints(app_url, settings.master_keys, is_serving=False)
     for complaint in complaints:
         click.echo(complaint)
     if not complaints:
         click.echo("The configuration, the login, the schema and the master key are good.")
     return FOUND_SOMETHING if complaints else 0
+
+
+def _secret_complaints(settings: "Settings") -> list[str]:
+    import asyncio
+
+    from app.secretstore.secrets import complaint_about
+
+    complaint = asyncio.run(complaint_about(settings.secret_place))
+    return [f"Secrets cannot be read as BROKERFLOW_SECRET_PROVIDER says: {complaint}."] if complaint else []
 
 
 def _end_on_signals() -> None:

@@ -205,6 +205,10 @@ class Database:
         """Iterate over the payloads notified on a channel; None says that some may be missing: read again."""
         return self._notices.subscribe(channel)
 
+    def is_listening(self, channel: str) -> bool:
+        """Tell whether what is notified on a channel comes now."""
+        return self._notices.is_listening(channel)
+
     async def end_notices(self) -> None:
         """End every subscription: a server that finishes its responses first would wait for streams for ever."""
         await self._notices.close()

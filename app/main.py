@@ -17,7 +17,10 @@ from app.database import Database
 from app.errors import answer_refusal
 from app.sealing import Keyring, Sealer, Stamp, derive
 from app.secretstore import routes as secretstore
+from app.secretstore.cache import SealedCache
 from app.secretstore.paths import keyed
+from app.secretstore.secrets import secrets_at
+from app.secretstore.store import Origin, SecretStore
 from app.secretstore.values import PURPOSE
 from app.settings import Settings
 from app.shared import (
@@ -34,6 +37,7 @@ from app.shared import (
 )
 from app.shared.actor import provide_actor, provide_expected_version, provide_visitor
 from app.shared.axioms import AxiomTable
+from app.shared.credentials import of_token
 from app.shared.denials import record_denial
 from app.shared.pagination import provide_page
 from app.shared.requests import StrictRequest, check_request, observed
@@ -96,6 +100,8 @@ def create_app(settings: Settings, handlers: list[Any] | None = None) -> Litesta
 
 
 def _state(settings: Settings, database: Database) -> State:
+    secret_keys = Keyring(settings.master_keys, PURPOSE)
+    cache = SealedCache(database, settings.secret_cache_seconds)
     return State(
         {
             "settings": settings,
@@ -106,13 +112,23 @@ def _state(settings: Settings, database: Database) -> State:
             "answers": Sealer(settings.master_key, "stored answers", settings.master_keys[1:]),
             "jwt_half": derive(settings.master_key, "JWTs"),
             "cursors": Stamp(settings.master_key, "cursors"),
-            "secret_keys": Keyring(settings.master_keys, PURPOSE),
+            "secret_cache": cache,
+            "secret_keys": secret_keys,
+            "secrets": secrets_at(settings.secret_place, _own_store(settings, database, secret_keys, cache)),
             "requests": Stamp(settings.master_key, "requests"),
             "flows": Sealer(settings.master_key, oidc_flows.PURPOSE, settings.master_keys[1:]),
             "logins": oidc.Logins(settings.oidc) if settings.oidc else None,
             "user_codes": Stamp(settings.master_key, "user codes"),
         }
     )
+
+
+def _own_store(settings: Settings, database: Database, keyring: Keyring, cache: SealedCache) -> SecretStore | None:
+    """Return what the service's own code may use of the secret store, if it has a token."""
+    if settings.secret_token is None:
+        return None
+    credential = of_token(settings.secret_token.get_secret_value())
+    return SecretStore(database, keyring, credential, Origin("service"), cache=cache)
 
 
 async def _check(request: Request[Any, Any, Any]) -> None:
@@ -126,6 +142,7 @@ async def _connected(app: Litestar) -> AsyncIterator[None]:
     database: Database = app.state.database
     logins: oidc.Logins | None = app.state.logins
     await database.open()
+    app.state.secret_cache.start()
     if logins is not None:
         await logins.open()
     await app.state.axioms.load()
@@ -133,6 +150,7 @@ async def _connected(app: Litestar) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await app.state.secret_cache.stop()
         await database.close()
         if logins is not None:
             await logins.close()

@@ -15,10 +15,15 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import masterkeys
+from app.shared import tokens
 
 PREFIX = "BROKERFLOW_"
 ESIGN_PREFIX = "whsec_"
 ESIGN_KEY_BYTES = range(24, 65)  # as Standard Webhooks says
+
+_SECRET_PLACE = re.compile(
+    r"(?P<provider>postgresql(?!:)|aws-ssm|aws-secrets-manager|vault)(:(?P<path>[A-Za-z0-9._/-]{1,128}))?"
+)
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[int, Field(ge=1, le=30 * 24 * 3600)]  # as the database bounds sessions
@@ -32,6 +37,13 @@ class SettingsError(Exception):
     def __init__(self, sentences: list[str]) -> None:
         super().__init__("\n".join(sentences))
         self.sentences = sentences
+
+
+class SecretPlace(NamedTuple):
+    """Which provider keeps secrets for code in the service, and below which path; empty for its usual one."""
+
+    provider: str
+    path: str
 
 
 class OidcSettings(NamedTuple):
@@ -60,6 +72,9 @@ class Settings(BaseSettings):
     port: Port = 8000
     given_master_key: SecretStr | None = Field(None, validation_alias=f"{PREFIX}MASTER_KEY")
     given_esign_secret: Annotated[SecretStr | None, NoDecode] = Field(None, validation_alias=f"{PREFIX}ESIGN_SECRET")
+    secret_provider: str = "postgresql"  # noqa: S105 - a name
+    secret_token: SecretStr | None = None
+    secret_cache_seconds: Annotated[int, Field(ge=0, le=3600)] = 0
     session_url: SecretStr | None = None
     session_idle: Seconds = 7 * 24 * 3600
     session_absolute: Seconds = 30 * 24 * 3600
@@ -112,6 +127,24 @@ class Settings(BaseSettings):
         given = self.given_esign_secret
         listed = given.get_secret_value() if given else _generated(self.home / "esign.secret", 32, ESIGN_PREFIX)
         return esign_keys_of(listed)
+
+    @property
+    def secret_place(self) -> SecretPlace:
+        """Where secrets for code in the service are kept."""
+        return _secret_place(self.secret_provider)
+
+    @field_validator("secret_provider")
+    @classmethod
+    def _check_secret_provider(cls, value: str) -> str:
+        _secret_place(value)
+        return value
+
+    @field_validator("secret_token")
+    @classmethod
+    def _check_secret_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and tokens.prefix_of(value.get_secret_value()) is None:
+            raise ValueError("should be a token of an organization or the secret key of an environment, whole")
+        return value
 
     @property
     def oidc(self) -> OidcSettings | None:
@@ -241,6 +274,12 @@ def _database_url(text: str) -> str:
     except ProgrammingError:  # its message may quote the password
         raise ValueError("is no PostgreSQL URL: percent-encode special characters in its parts") from None
     return text
+
+
+def _secret_place(text: str) -> SecretPlace:
+    if (match := _SECRET_PLACE.fullmatch(text)) is None:
+        raise ValueError("should be postgresql, aws-ssm[:/PATH], aws-secrets-manager[:PREFIX] or vault[:MOUNT/PATH]")
+    return SecretPlace(match["provider"], match["path"] or "")
 
 
 def esign_keys_of(listed: str) -> tuple[bytes, ...]:

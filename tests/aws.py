@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+from boto3.session import Session
 from moto.server import ThreadedMotoServer
 
 Variables = dict[str, str]
@@ -19,10 +20,22 @@ def playing() -> Iterator[Variables]:
     host, port = server.get_host_and_port()
     variables = leading_to(f"http://{host}:{port}")
     httpx.post(f"{variables['AWS_ENDPOINT_URL']}/moto-api/reset", trust_env=False).raise_for_status()
+    _load(variables)
     try:
         yield variables
     finally:
         server.stop()
+
+
+def _load(variables: Variables) -> None:
+    """Have each service loaded, which takes moto longer than the product waits for an answer."""
+    session = Session("nobody", "nothing", region_name=REGION)
+    for service, question in {
+        "kms": "list_keys",
+        "ssm": "describe_parameters",
+        "secretsmanager": "list_secrets",
+    }.items():
+        getattr(session.client(service, endpoint_url=variables["AWS_ENDPOINT_URL"]), question)()
 
 
 def leading_to(endpoint: str) -> Variables:

@@ -10,6 +10,7 @@ from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Sc
 from prometheus_client import Counter
 
 from app.errors import refusal_of
+from app.secretstore.providers.protocol import ProviderCannot, ProviderRefused, SecretConflict
 from app.secretstore.values import SecretAltered, SecretNotFound
 
 Result: TypeAlias = Literal["done", "denied", "altered", "invalid", "failed"]
@@ -77,7 +78,7 @@ def _result_of(error: Exception) -> Result:
     match error:
         case SecretAltered():
             return "altered"
-        case SecretNotFound():
+        case SecretNotFound() | SecretConflict() | ProviderCannot() | ProviderRefused():
             return "denied"
         case _:
             return _result_of_status(refusal_of(error, {}).kind.status)

@@ -68,11 +68,13 @@ class ReadGrant(Struct, frozen=True):
 
     key: str
     refusal: str | None
+    is_held: bool
 
 
 class SealedVersion(Struct, frozen=True):
     """A row of take_reads."""
 
+    secret_id: UUID
     organization_id: UUID
     environment_id: UUID | None
     key: str
@@ -278,6 +280,8 @@ async def grant_reads(
     version: int | None = None,
     request_id: str,
     address: str | None = None,
+    held_ids: list[UUID],
+    held_versions: list[int],
 ) -> list[ReadGrant]:
     """Audit the read of each key, and grant what is not refused; to be committed before it is taken."""
     return await many(
@@ -291,6 +295,8 @@ async def grant_reads(
             "version": version,
             "request_id": request_id,
             "address": address,
+            "held_ids": held_ids,
+            "held_versions": held_versions,
         },
     )
 

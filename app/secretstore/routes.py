@@ -148,7 +148,14 @@ def provide_store(
     """Provide `store: Store` to a handler: the secrets as the caller may use them."""
     state, scope = request.app.state, request.scope["state"]
     origin = Origin(scope["request_id"], request.client.host if request.client else None)
-    return SecretStore(state.database, state.secret_keys, scope["credential"], origin, environment)
+    return SecretStore(
+        state.database,
+        state.secret_keys,
+        scope["credential"],
+        origin,
+        environment_id=environment,
+        cache=state.secret_cache,
+    )
 
 
 Store: TypeAlias = NamedDependency[SecretStore]

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
@@ -13,11 +13,13 @@ from app.database import Credential, Database
 from app.queries import Connection
 from app.sealing import Keyring
 from app.secretstore import metrics, queries, values
-from app.secretstore.queries import Place, SealedVersion, Secret
+from app.secretstore.cache import Asker, SealedCache
+from app.secretstore.queries import Place, ReadGrant, SealedVersion, Secret
 from app.secretstore.values import SecretAltered, SecretNotFound, Value
 
 T = TypeVar("T")
 
+NOTHING = UUID(int=0)
 INTEGRITY = "secret_integrity"  # as the database calls it where it notices by itself
 
 
@@ -51,19 +53,22 @@ class SecretStore:
     psycopg.Error for what PostgreSQL refuses: the scope, the role, an unexpected version.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - who, from where, in what, and with which keys
         self,
         database: Database,
         keyring: Keyring,
         credential: Credential | None,
         origin: Origin,
+        *,
         environment_id: UUID | None = None,
+        cache: SealedCache | None = None,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._credential = credential
         self._origin = origin
         self.environment_id = environment_id
+        self._cache = cache
 
     @overload
     async def get(self, key: str) -> Any: ...
@@ -95,7 +100,11 @@ class SecretStore:
         """Put a value, anything that msgspec encodes, as a new version; 0 expects that there is none."""
         raw = values.sealable(msgspec.Raw(msgspec.json.encode(value)))
         change = Change(expected_version=expected_version)
-        return await self._database.run(self._credential, lambda db: self.put(db, key, raw, change))
+        return await self.run(lambda db: self.put(db, key, raw, change))
+
+    async def run(self, body: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a body in a transaction that has entered."""
+        return await self._database.run(self._credential, body)
 
     async def read_one(self, key: str, version: int | None = None) -> Value:
         """Read a secret as it is now or was in a version; raises SecretNotFound, SecretAltered."""
@@ -111,10 +120,8 @@ class SecretStore:
 
         The audit rows are committed before the sealed values leave PostgreSQL.
         """
-        number = os.urandom(32)
         with metrics.failures(metrics.POSTGRESQL, metrics.READ, len(keys)):
-            refusals = await self.grant(number, keys, version)
-            sealed = await self._taken(number) if None in refusals.values() else []
+            refusals, sealed = await self._sealed(list(dict.fromkeys(keys)), version)
         opened = {row.key: self._opened(row) for row in sealed}
         altered = [key for key, value in opened.items() if value is None]
         for key in altered:
@@ -127,26 +134,54 @@ class SecretStore:
         _count(reading)
         return reading
 
+    async def _sealed(
+        self, keys: Sequence[str], version: int | None
+    ) -> tuple[dict[str, str | None], list[SealedVersion]]:
+        """Have reads granted and take what the process does not hold; returns refusals by key, and sealed values."""
+        number, digest = os.urandom(32), self._credential.digest if self._credential else b""
+        asker = Asker(digest, self.environment_id, version)
+        held = {} if self._cache is None else self._cache.find(asker, keys)
+        grants = await self._asked(number, keys, version, held)
+        is_granted = any(grant.refusal is None and not grant.is_held for grant in grants)
+        taken = await self._taken(number) if is_granted else []
+        hits = {grant.key: held[grant.key] for grant in grants if grant.is_held and grant.refusal is None}
+        if self._cache is not None:
+            self._cache.keep(asker, taken, hits)
+        return {grant.key: grant.refusal for grant in grants}, [*taken, *hits.values()]
+
     async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
         """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
-        return await self._database.ask(self._credential, lambda db: self._granted(db, number, keys, version))
+        grants = await self._asked(number, keys, version, {})
+        return {grant.key: grant.refusal for grant in grants}
+
+    async def _asked(
+        self, number: bytes, keys: Sequence[str], version: int | None, held: Mapping[str, SealedVersion]
+    ) -> list[ReadGrant]:
+        return await self._database.ask(self._credential, lambda db: self._granted(db, number, keys, version, held))
 
     async def _taken(self, number: bytes) -> list[SealedVersion]:
         """Take what a committed grant names: the number proves it, so this enters as nobody."""
         return await self._database.ask(None, lambda db: queries.take_reads(db, number=number))
 
     async def _granted(
-        self, db: Connection, number: bytes, keys: Sequence[str], version: int | None
-    ) -> dict[str, str | None]:
-        grants = await queries.grant_reads(
+        self,
+        db: Connection,
+        number: bytes,
+        keys: Sequence[str],
+        version: int | None,
+        held: Mapping[str, SealedVersion],
+    ) -> list[ReadGrant]:
+        found = [held.get(key) for key in keys]
+        return await queries.grant_reads(
             db,
             digest=hashlib.sha256(number).digest(),
-            keys=list(dict.fromkeys(keys)),
+            keys=list(keys),
             environment_id=self.environment_id,
             version=version,
+            held_ids=[each.secret_id if each else NOTHING for each in found],
+            held_versions=[each.version if each else 0 for each in found],
             **self._told,
         )
-        return {grant.key: grant.refusal for grant in grants}
 
     async def put(self, db: Connection, key: str, raw: bytes, change: Change) -> Secret:
         """Put a value in a transaction that has entered."""

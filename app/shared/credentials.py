@@ -114,9 +114,14 @@ def _bearer(authorization: str, jwt_half: bytes) -> Credential:
         raise Refusal(UNAUTHENTICATED)
     if token.count(".") == 2:
         return _jwt(token.strip(), jwt_half)
-    if (prefix := tokens.prefix_of(token.strip())) is None:
+    return of_token(token.strip())
+
+
+def of_token(token: str) -> Credential:
+    """Return the credential that a token is, unless it is a JWT; raises Refusal for a typo in it."""
+    if (prefix := tokens.prefix_of(token)) is None:
         raise Refusal(UNAUTHENTICATED)
-    return Credential(_kind_of(prefix), tokens.digest(token.strip()))
+    return Credential(_kind_of(prefix), tokens.digest(token))
 
 
 def _jwt(token: str, half: bytes) -> Credential:

@@ -44,6 +44,10 @@ class Notices:
         finally:
             self._subscribers[channel].discard(queue)
 
+    def is_listening(self, channel: str) -> bool:
+        """Tell whether payloads of a channel reach its subscribers now, as far as the connection knows."""
+        return channel in self._listening and not self._closed
+
     async def close(self) -> None:
         """Stop listening and let every subscriber end."""
         self._closed = True

@@ -247,8 +247,9 @@ comment on function secretstore.destroy_version(text, uuid, integer, text, text)
 -- The plan is the same for one key and for a hundred, by the indexes; to be asked for a better one each time costs more
 -- than the read.
 create function secretstore.grant_reads(
-    digest bytea, keys text[], environment_id uuid, version integer, request_id text, address text
-) returns table (key text, refusal text)
+    digest bytea, keys text[], environment_id uuid, version integer, request_id text, address text,
+    held_ids uuid[] default '{}', held_versions integer[] default '{}'
+) returns table (key text, refusal text, is_held boolean)
 language plpgsql volatile security definer
 set search_path = '' set plan_cache_mode = force_generic_plan
 as $$
@@ -259,14 +260,17 @@ declare
     v_ids uuid[];
     v_versions integer[];
     v_refusals text[];
+    v_held boolean[];
     v_subjects text[];
     v_details jsonb[];
 begin
     if cardinality(grant_reads.keys) not between 1 and 100 then
         perform shared.refuse('grant_reads', 'one read takes 1 to 100 keys', 'invalid_parameter_value');
     end if;
-    select array_agg(f.id), array_agg(f.version), array_agg(f.refusal), array_agg(f.subject), array_agg(f.detail)
-    into v_ids, v_versions, v_refusals, v_subjects, v_details
+    select
+        array_agg(f.id), array_agg(f.version), array_agg(f.refusal), array_agg(f.is_held), array_agg(f.subject),
+        array_agg(f.detail)
+    into v_ids, v_versions, v_refusals, v_held, v_subjects, v_details
     from (
         select s.id, coalesce(grant_reads.version, s.version) as version,
             case
@@ -278,6 +282,7 @@ begin
                 when v.version is null then 'missing_version'
                 when v.wrapped_key is null then 'destroyed'
             end as refusal,
+            coalesce((grant_reads.held_ids[k.n], grant_reads.held_versions[k.n]) = (v.secret_id, v.version), false) as is_held,
             secretstore.subject_of(v_scope.organization_id, v_scope.environment_id, k.key) as subject,
             jsonb_strip_nulls(jsonb_build_object(
                 'version', coalesce(grant_reads.version, s.version), 'address', grant_reads.address
@@ -291,8 +296,8 @@ begin
     perform shared.write_audits(v_actor, 'secret.read', v_subjects, v_refusals, v_details, grant_reads.request_id);
     insert into secretstore.read_grants (digest, secret_ids, versions)
     select grant_reads.digest, array_agg(g.id), array_agg(g.version)
-    from unnest(v_ids, v_versions, v_refusals) as g (id, version, refusal)
-    where g.refusal is null
+    from unnest(v_ids, v_versions, v_refusals, v_held) as g (id, version, refusal, is_held)
+    where g.refusal is null and not g.is_held
     having count(*) > 0;
     -- Now and then, those that nobody used.
     if random() < 0.01 then
@@ -303,17 +308,17 @@ begin
             for update skip locked
         );
     end if;
-    return query select * from unnest(grant_reads.keys, v_refusals);
+    return query select * from unnest(grant_reads.keys, v_refusals, v_held);
 end;
 $$;
 
-comment on function secretstore.grant_reads(bytea, text[], uuid, integer, text, text) is
-    'Axiom A11: reads and denials are audited. Writes a row for each key, done or denied, and grants what may be read to the holder of the number whose SHA-256 this is.';
+comment on function secretstore.grant_reads(bytea, text[], uuid, integer, text, text, uuid[], integer[]) is
+    'Axiom A11: reads and denials are audited. Writes a row for each key, done or denied, and grants what may be read to the holder of the number whose SHA-256 this is; not what he says to hold already, if it is what would be read.';
 
 create function secretstore.take_reads(number bytea)
 returns table (
-    organization_id uuid, environment_id uuid, key text, version integer, ciphertext bytea, wrapped_key bytea,
-    master_key_id text, created_at timestamptz, expires_at timestamptz
+    secret_id uuid, organization_id uuid, environment_id uuid, key text, version integer, ciphertext bytea,
+    wrapped_key bytea, master_key_id text, created_at timestamptz, expires_at timestamptz
 )
 language plpgsql volatile security definer
 set search_path = '' set plan_cache_mode = force_generic_plan
@@ -325,7 +330,7 @@ begin
         where g.digest = sha256(take_reads.number) and g.granted_at > shared.clock() - interval '10 seconds'
         returning g.secret_ids, g.versions
     )
-    select s.organization_id, s.environment_id, s.key, v.version, v.ciphertext, v.wrapped_key, v.master_key_id,
+    select s.id, s.organization_id, s.environment_id, s.key, v.version, v.ciphertext, v.wrapped_key, v.master_key_id,
         v.created_at, s.expires_at
     from used
     cross join unnest(used.secret_ids, used.versions) as g (secret_id, version)
@@ -437,7 +442,7 @@ revoke execute on function
     secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text),
     secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, text, text),
     secretstore.destroy_version(text, uuid, integer, text, text),
-    secretstore.grant_reads(bytea, text[], uuid, integer, text, text), secretstore.take_reads(bytea),
+    secretstore.grant_reads(bytea, text[], uuid, integer, text, text, uuid[], integer[]), secretstore.take_reads(bytea),
     secretstore.record_denial(text, text, uuid, text, text, text)
 from public;
 grant execute on function
@@ -446,6 +451,6 @@ grant execute on function
     secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text),
     secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, text, text),
     secretstore.destroy_version(text, uuid, integer, text, text),
-    secretstore.grant_reads(bytea, text[], uuid, integer, text, text), secretstore.take_reads(bytea),
+    secretstore.grant_reads(bytea, text[], uuid, integer, text, text, uuid[], integer[]), secretstore.take_reads(bytea),
     secretstore.record_denial(text, text, uuid, text, text, text)
 to brokerflow_app;

@@ -43,6 +43,10 @@ MASTER_KEY_SENTENCE = (
     "BROKERFLOW_MASTER_KEY should be 32 bytes in base64, such as brokerflow master-key new prints, or "
     "aws-kms:KEY:CIPHERTEXT; several are separated by spaces, the one that seals first."
 )
+PROVIDER_SENTENCE = (
+    "BROKERFLOW_SECRET_PROVIDER should be postgresql, aws-ssm[:/PATH], aws-secrets-manager[:PREFIX] or "
+    "vault[:MOUNT/PATH]."
+)
 
 ISSUER_SENTENCE = (
     "BROKERFLOW_OIDC_ISSUER should be a URL that begins with https://, without a query (http:// on this machine only)."
@@ -56,6 +60,9 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "PORT": "http",
         "MASTER_KEY": "c2hvcnQ=",
         "ESIGN_SECRET": f"{SECRET} whsec_short",
+        "SECRET_PROVIDER": "vaults",
+        "SECRET_TOKEN": "tr_oat_typo",
+        "SECRET_CACHE_SECONDS": "3601",
         "SESSION_URL": "redis://localhost",
         "SESSION_IDLE": "0",
         "SESSION_ABSOLUTE": "2592001",
@@ -75,11 +82,14 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "BROKERFLOW_PORT should be a valid integer.",
         MASTER_KEY_SENTENCE,
         "BROKERFLOW_ESIGN_SECRET should be whsec_ and 24 to 64 bytes in base64; several are separated by spaces.",
+        PROVIDER_SENTENCE,
+        "BROKERFLOW_SECRET_TOKEN should be a token of an organization or the secret key of an environment, whole.",
+        "BROKERFLOW_SECRET_CACHE_SECONDS should be less than or equal to 3600.",
         "BROKERFLOW_SESSION_URL is not supported yet: leave it unset, and sessions live in PostgreSQL.",
         "BROKERFLOW_SESSION_IDLE should be greater than or equal to 1.",
         "BROKERFLOW_SESSION_ABSOLUTE should be less than or equal to 2592000.",
         "BROKERFLOW_LOG_LEVEL should be 'debug', 'info', 'warning' or 'error'.",
-        "BROKERFLOW_POOL_SIZE should be greater than or equal to 2.",
+        "BROKERFLOW_POOL_SIZE should be greater than or equal to 3.",
         "BROKERFLOW_LOGIN_LIMIT should be greater than or equal to 1.",
         ISSUER_SENTENCE,
         "BROKERFLOW_PUBLIC_URL should end with the host and its port.",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import aws
+from tests import aws, vaults
 
 
 @pytest.fixture(scope="package")
@@ -23,3 +23,17 @@ def in_cloud(cloud: aws.Variables, monkeypatch: pytest.MonkeyPatch) -> aws.Varia
     for name, value in cloud.items():
         monkeypatch.setenv(name, value)
     return cloud
+
+
+@pytest.fixture(scope="package")
+def vault() -> Iterator[vaults.Variables]:
+    """The environment that leads to a Vault."""
+    with vaults.running() as variables:
+        yield variables
+
+
+@pytest.fixture
+def in_vault(vault: vaults.Variables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That environment as this process's own."""
+    for name, value in vault.items():
+        monkeypatch.setenv(name, value)

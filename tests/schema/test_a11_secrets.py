@@ -46,6 +46,28 @@ async def test_a_value_is_read_by_a_committed_grant_once(given: Given, as_nobody
     assert await as_nobody(TAKE, number) == []
 
 
+async def test_what_its_reader_holds_is_audited_and_not_granted_again(given: Given, as_referrer: Party) -> None:
+    """If it is the very version to be read; whatever else he says to hold, he is granted what there is."""
+    secret, other = await given.secret(), await given.secret("other")
+    statement = (
+        "select refusal, is_held from secretstore.grant_reads(%s, array['key'], null, %s, 'r', null, "
+        "array[%s]::uuid[], array[%s]::int[])"
+    )
+    grants = "select cardinality(versions) from secretstore.read_grants where digest = %s"
+    for number, (version, held_id, held_version, is_held) in enumerate(
+        [
+            (None, secret, 1, True), (1, secret, 1, True), (None, secret, 2, False), (None, other, 1, False),
+            (None, None, None, False), (None, secret, None, False),
+        ]
+    ):  # fmt: skip
+        told = await as_referrer(statement, bytes([number] * 32), version, held_id, held_version)
+        assert told == [(None, is_held)]
+        assert await given.stage.as_postgres(grants, bytes([number] * 32)) == ([] if is_held else [(1,)])
+        assert len(await trace(given.stage)) == number + 2
+    await as_referrer("select secretstore.delete_secret('key', null, null, 'r', null)")
+    assert await as_referrer(statement, bytes(32), None, secret, 1) == [("deleted", True)]
+
+
 @keeps("read_grants_committed_first")
 async def test_a_grant_of_the_same_transaction_is_refused(given: Given, refused: Refused, as_referrer: Party) -> None:
     await given.secret()

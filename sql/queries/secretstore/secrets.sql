@@ -34,20 +34,22 @@ from secretstore.undelete_secret(:key, :environment_id, :request_id, :address) a
 -- optional: environment_id, address
 select secretstore.destroy_version(:key, :environment_id, :version, :request_id, :address);
 
--- name: grant_reads(digest, keys, environment_id, version, request_id, address)
+-- name: grant_reads(digest, keys, environment_id, version, request_id, address, held_ids, held_versions)
 -- Audit the read of each key, and grant what is not refused; to be committed before it is taken.
 -- record: ReadGrant
 -- optional: environment_id, version, address
-select g.key as "key!", g.refusal as "refusal?"
-from secretstore.grant_reads(:digest, :keys, :environment_id, :version, :request_id, :address) as g;
+select g.key as "key!", g.refusal as "refusal?", g.is_held as "is_held!"
+from secretstore.grant_reads(
+    :digest, :keys, :environment_id, :version, :request_id, :address, :held_ids, :held_versions
+) as g;
 
 -- name: take_reads(number)
 -- Take the sealed values that a committed grant names, once.
 -- record: SealedVersion
 select
-    t.organization_id as "organization_id!", t.environment_id, t.key as "key!", t.version as "version!",
-    t.ciphertext as "ciphertext!", t.wrapped_key as "wrapped_key!", t.master_key_id as "master_key_id!",
-    t.created_at as "created_at!", t.expires_at
+    t.secret_id as "secret_id!", t.organization_id as "organization_id!", t.environment_id, t.key as "key!",
+    t.version as "version!", t.ciphertext as "ciphertext!", t.wrapped_key as "wrapped_key!",
+    t.master_key_id as "master_key_id!", t.created_at as "created_at!", t.expires_at
 from secretstore.take_reads(:number) as t;
 
 -- name: list_secrets(environment_id, prefix, after, limit)

@@ -1,6 +1,6 @@
 -- Which master keys may have sealed something here: a service without one of them does not start. None is stored, only
 -- its name and the digest of a proof that whoever holds it can make.
--- depends: 0340_secretstore_readers
+-- depends: 0350_secretstore_notices
 
 set local role brokerflow_vault;
 
