@@ -52,7 +52,7 @@ async def limit_credential(request: Request[Any, Any, Any]) -> None:
     if size and credential is not None:
         bucket = f"credential {credential.digest.hex()}"
         take = partial(queries.take_attempt, bucket=bucket, capacity=size, period=PERIOD)
-        attempt = await request.app.state.database.run(None, take)
+        attempt = await request.app.state.database.ask(None, take)
         _tell(request, size, attempt, "Too many requests with this credential; try again later.")
 
 
