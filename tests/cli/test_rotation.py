@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg.rows import class_row
 
 from app.agreement.contacts import context_of as contact_context
 from app.agreement.contacts import sealer_of
@@ -27,7 +28,7 @@ KILLS = 10 if VERSIONS >= 20_000 else 4
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 SECRETS = """
-select s.organization_id, s.environment_id, s.key, v.version, v.ciphertext, v.wrapped_key, v.master_key_id,
+select v.secret_id, s.organization_id, s.environment_id, s.key, v.version, v.ciphertext, v.wrapped_key, v.master_key_id,
     v.created_at, s.expires_at
 from secretstore.secret_versions as v join secretstore.secrets as s on s.id = v.secret_id
 """
@@ -82,7 +83,7 @@ def fill(look: Look) -> None:
 def opens(look: Look, keys: list[bytes]) -> None:
     """Open every version and every contact, as they are in one snapshot each."""
     keyring, sealer = Keyring(keys, PURPOSE), sealer_of(keys)
-    versions = [SealedVersion(*row) for row in look.execute(SECRETS.encode())]  # type: ignore[arg-type]
+    versions = look.cursor(row_factory=class_row(SealedVersion)).execute(SECRETS.encode()).fetchall()
     assert len(versions) == VERSIONS
     for each in versions:
         expected = int(each.key.removeprefix("k/")) * 1000 + each.version
