@@ -33,10 +33,13 @@ ATTEMPTS = 3
 READS_AHEAD = 16  # reads that a connection takes before the first is answered
 COMMANDS_AHEAD = 2  # commands: one works while the next is on its way, and not more wait behind a lock
 
-Kind: TypeAlias = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
+Kind: TypeAlias = Literal[
+    "session", "ticket", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"
+]
 
 ENTRANCES: dict[Kind, str] = {
     "session": "select apiauth.enter_session($1, $2, $3)",
+    "ticket": "select apiauth.enter_ticket($1, $2, $3, $4, $5)",
     "personal_token": "select apiauth.enter_token($1, $2, $3)",
     "organization_token": "select apiauth.enter_organization_token($1, $2, $3)",
     "secret_key": "select apiauth.enter_secret_key($1, $2, $3, $4)",
@@ -52,14 +55,14 @@ class Credential:
     """What an entrance proves: the SHA-256 of a token, where its bearer wants to act, and the scopes he needs.
 
     Of a JWT it is the SHA-256 of the signature, and `proof` holds what was signed, the service's half of the key that
-    signs, and which request this is.
+    signs, and which request this is. Of a session in Redis `proof` holds its ticket, and the half that sealed it.
     """
 
     kind: Kind
     digest: bytes = field(repr=False)
     organization: str | None = None
     scopes: tuple[str, ...] = ()
-    proof: tuple[str, bytes, bytes] | None = field(default=None, repr=False)
+    proof: tuple[str | bytes, ...] | None = field(default=None, repr=False)
     branch: str | None = None
 
     @property
@@ -88,6 +91,20 @@ class _Question:
         """Prove the credential for a body that needed no statement."""
         if not self.is_asked and self._entrance:
             await self._pipelines.run(self._entrance)
+
+
+class _Spoken:
+    """The connection of a body whose one statement travels with another's: it waits for both to be known."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.step: asyncio.Future[Step] = loop.create_future()
+        self.rows: asyncio.Future[list[tuple[Any, ...]]] = loop.create_future()
+
+    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Say the statement, and return its rows once they are there."""
+        self.step.set_result(Step(sql, parameters))
+        return await self.rows
 
 
 class Transaction:
@@ -196,6 +213,28 @@ class Database:
             guard.cancel()
             await self._pool.putconn(connection)
 
+    async def ask_then(
+        self,
+        credential: Credential | None,
+        first: Callable[[Connection], Awaitable[T]],
+        then: Callable[[Connection], Awaitable[U]],
+    ) -> tuple[T, U]:
+        """Run two bodies of one statement each, in one round trip; when the second's runs, the first's is committed.
+
+        Only the first enters: the second acts as nobody, and is run whatever becomes of the first. Never repeated.
+        """
+        one, two = _Spoken(), _Spoken()
+        try:
+            async with asyncio.TaskGroup() as group:
+                values = group.create_task(_awaited(first(one))), group.create_task(_awaited(then(two)))
+                entrance = () if credential is None else (_entrance(credential),)
+                steps = (*entrance, await one.step), (await two.step,)
+                for spoken, rows in zip((one, two), await self._commands.run_both(*steps), strict=True):
+                    spoken.rows.set_result(rows)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return values[0].result(), values[1].result()
+
     async def server_version(self) -> str:
         """Return PostgreSQL's version, such as 18.4; raises when it does not answer."""
         async with self.transaction(None) as transaction:
@@ -257,6 +296,10 @@ async def _enter(connection: AsyncConnection[tuple[Any, ...]], credential: Crede
     """Begin; prove the credential. Nobody proves nothing, but finds out whether the connection is alive."""
     sql, parameters = Step("") if credential is None else _entrance(credential)
     await connection.execute(sql.encode(), parameters)
+
+
+async def _awaited(value: Awaitable[T]) -> T:
+    return await value
 
 
 async def _repeated(attempt: Callable[[], Awaitable[T]]) -> T:

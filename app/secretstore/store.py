@@ -141,9 +141,19 @@ class SecretStore:
         number, digest = os.urandom(32), self._credential.digest if self._credential else b""
         asker = Asker(digest, self.environment_id, version)
         held = {} if self._cache is None else self._cache.find(asker, keys)
-        grants = await self._asked(number, keys, version, held)
-        is_granted = any(grant.refusal is None and not grant.is_held for grant in grants)
-        taken = await self._taken(number) if is_granted else []
+
+        async def grant(db: Connection) -> list[ReadGrant]:
+            return await self._granted(db, number, keys, version, held)
+
+        async def take(db: Connection) -> list[SealedVersion]:
+            return await queries.take_reads(db, number=number)
+
+        if len(held) < len(keys):  # the taking follows on the grant's heels, and finds what that committed
+            grants, taken = await self._database.ask_then(self._credential, grant, take)
+        else:
+            grants = await self._database.ask(self._credential, grant)
+            is_granted = any(grant.refusal is None and not grant.is_held for grant in grants)
+            taken = await self._database.ask(None, take) if is_granted else []
         hits = {grant.key: held[grant.key] for grant in grants if grant.is_held and grant.refusal is None}
         if self._cache is not None:
             self._cache.keep(asker, taken, hits)
@@ -151,17 +161,8 @@ class SecretStore:
 
     async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
         """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
-        grants = await self._asked(number, keys, version, {})
+        grants = await self.run(lambda db: self._granted(db, number, keys, version, {}))
         return {grant.key: grant.refusal for grant in grants}
-
-    async def _asked(
-        self, number: bytes, keys: Sequence[str], version: int | None, held: Mapping[str, SealedVersion]
-    ) -> list[ReadGrant]:
-        return await self._database.ask(self._credential, lambda db: self._granted(db, number, keys, version, held))
-
-    async def _taken(self, number: bytes) -> list[SealedVersion]:
-        """Take what a committed grant names: the number proves it, so this enters as nobody."""
-        return await self._database.ask(None, lambda db: queries.take_reads(db, number=number))
 
     async def _granted(
         self,
