@@ -33,10 +33,13 @@ ATTEMPTS = 3
 READS_AHEAD = 16  # reads that a connection takes before the first is answered
 COMMANDS_AHEAD = 2  # commands: one works while the next is on its way, and not more wait behind a lock
 
-Kind: TypeAlias = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
+Kind: TypeAlias = Literal[
+    "session", "ticket", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"
+]
 
 ENTRANCES: dict[Kind, str] = {
     "session": "select apiauth.enter_session($1, $2, $3)",
+    "ticket": "select apiauth.enter_ticket($1, $2, $3, $4, $5)",
     "personal_token": "select apiauth.enter_token($1, $2, $3)",
     "organization_token": "select apiauth.enter_organization_token($1, $2, $3)",
     "secret_key": "select apiauth.enter_secret_key($1, $2, $3, $4)",
@@ -52,14 +55,14 @@ class Credential:
     """What an entrance proves: the SHA-256 of a token, where its bearer wants to act, and the scopes he needs.
 
     Of a JWT it is the SHA-256 of the signature, and `proof` holds what was signed, the service's half of the key that
-    signs, and which request this is.
+    signs, and which request this is. Of a session in Redis `proof` holds its ticket, and the half that sealed it.
     """
 
     kind: Kind
     digest: bytes = field(repr=False)
     organization: str | None = None
     scopes: tuple[str, ...] = ()
-    proof: tuple[str, bytes, bytes] | None = field(default=None, repr=False)
+    proof: tuple[str | bytes, ...] | None = field(default=None, repr=False)
     branch: str | None = None
 
     @property

@@ -107,10 +107,7 @@ grant select on shared.platform_admins to brokerflow_guard;
 create policy select_actor on shared.idempotency_keys for select to brokerflow_app
 using (actor_id = (select shared.current_actor_id()));
 create policy insert_actor on shared.idempotency_keys for insert to brokerflow_app
-with check (
-    actor_id = (select shared.current_actor_id())
-    and user_id is not distinct from (select shared.current_user_id())
-);
+with check (actor_id = (select shared.current_actor_id()));
 grant select, insert (user_id, environment_id, organization_id, key, route, request_digest, status, response) on shared.idempotency_keys to brokerflow_app;
 
 -- The service has no grant on outbox, audit_log and platform_admins: triggers and commands write them.

@@ -227,6 +227,7 @@ create table agreement.timeline_events (
     credential_id uuid,
     user_id uuid,
     organization_id uuid,
+    impersonator_id uuid,   -- who acted as the user
     -- The parties stand in each event, so that its policy compares and does not join.
     from_broker_id uuid not null,
     to_broker_id uuid not null,
