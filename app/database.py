@@ -148,7 +148,6 @@ class Database:
             reconnect_timeout=PATIENCE,  # then give up, so that the next request tries at once
         )
         self._notices = Notices(url, _parameters("brokerflow notices"))
-        self._last_answer = 0.0
 
     async def open(self) -> None:
         """Start connecting, without waiting for it: the service starts while PostgreSQL is down."""
@@ -201,7 +200,6 @@ class Database:
     async def transaction(self, credential: Credential | None) -> AsyncIterator[Transaction]:
         """Enter, yield the transaction, commit; any exception rolls back."""
         connection = await self._entered(credential)
-        self._last_answer = time.monotonic()
         guard = _guarded(connection, SILENCE)
         try:
             yield Transaction(connection)
@@ -273,13 +271,22 @@ class Database:
             finally:
                 guard.cancel()
 
+    async def _answers(self) -> bool:
+        """Say whether the server answers those who are connected: then the pool is merely busy."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._reads.run((Step("select 1"),))
+        except (psycopg.Error, DatabaseUnavailable, TimeoutError):
+            return False
+        return True
+
     async def _checked_out(self) -> AsyncConnection[tuple[Any, ...]]:
         """Wait for a connection: briefly when the server answers nobody, longer while the pool is merely busy."""
         while True:
             try:
                 return await self._pool.getconn()
             except PoolTimeout as error:
-                if time.monotonic() - self._last_answer > PATIENCE:
+                if not await self._answers():
                     raise DatabaseUnavailable from error
             except TooManyRequests as error:
                 raise DatabaseUnavailable from error

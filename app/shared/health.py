@@ -71,6 +71,11 @@ async def healthz(request: Request[Any, Any, Any]) -> Response[Health]:
     return Response(health) if health.status == "ok" else _unavailable(health)
 
 
+@get("/livez", tags=["system"], status_code=204)
+async def livez() -> None:
+    """Answer 204 while the service runs at all, whatever becomes of the database: restart it when this is silent."""
+
+
 @get("/api/system/health", tags=["system"], responses={503: ResponseSpec(SystemHealth, description="Unavailable")})
 async def system_health(request: Request[Any, Any, Any]) -> Response[SystemHealth]:
     """Answer as /healthz does, and 503 too while the schema is not the one that the service was written for."""
@@ -120,4 +125,4 @@ def _unavailable(health: T) -> Response[T]:
     return Response(health, status_code=503, headers={"Retry-After": "1"})
 
 
-handlers = [healthz, system_health, system_info, read_metrics]
+handlers = [healthz, livez, system_health, system_info, read_metrics]
