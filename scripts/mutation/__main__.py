@@ -1,6 +1,7 @@
 """The command: draws mutants, hands them to two processes that hold the tests warm, and tells which survive."""
 
 import multiprocessing
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ _WIDTH = 240  # of the table where there is no terminal
 @click.option("--all", "everything", is_flag=True, help="Make every mutant, not a sample.")
 @click.option("--sample", type=click.IntRange(1), default=_SAMPLE, show_default=True, help="How many to draw.")
 @click.option("--seed", help="What the sample is drawn by; the name of the commit where none is given.")
-@click.option("--only", default="", metavar="TEXT", help="Draw from the mutants whose name has this in it.")
+@click.option("--only", default="", metavar="REGEX", help="Draw from the mutants in whose name this is found.")
 @click.option("--list", "listed", is_flag=True, help="Name what would be made, and make nothing.")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="How many processes.")
 def mutate(  # noqa: PLR0913 - an option each
@@ -41,7 +42,7 @@ def mutate(  # noqa: PLR0913 - an option each
     with _workers(1 if listed else jobs) as pipes:
         found, reasons = _ready(pipes), spared()
         _refuse_stale(reasons, found)
-        named = [mutant for mutant in found if mutant.name not in reasons and only in mutant.name]
+        named = [mutant for mutant in found if mutant.name not in reasons and re.search(only, mutant.name)]
         drawn = named if everything else choose(named, sample, seed)
         if listed:
             click.echo("\n".join(mutant.name for mutant in drawn))

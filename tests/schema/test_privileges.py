@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import APP, AUDITOR, GUARD, OWNER, VAULT, Actor, Given, Stage, keeps
+from tests.schema.stage import APP, AUDITOR, GUARD, OWNER, VAULT, Actor, Given, Party, Stage, keeps
 from tests.schema.test_a09_tenants import TABLES, populate
 
 LOGIN = "brokerflow_login"
@@ -267,3 +268,31 @@ async def test_row_security_binds_the_vault_too(given: Given, stage: Stage) -> N
             await stage.run(f"drop policy all_vault on {table}")
             await stage.become(VAULT)
             assert await stage.run(f"select 1 from {table} limit 1") == [], table
+
+
+@keeps("row security")
+async def test_where_a_trigger_is_lost_the_policy_behind_it_refuses(
+    given: Given, stage: Stage, refused: Refused, as_stranger: Party, as_judge: Party
+) -> None:
+    """A trigger asks first, so that the refusal has a name; without it there is none, and still no way."""
+    referral = await given.referral()
+    agreement = await given.agreement("effective", await given.referral())
+    dispute = await given.dispute(await given.agreement("effective"))
+    await stage.become("postgres")
+    await stage.run("set constraints all immediate")
+    attempts: list[tuple[Actor, str, str, UUID]] = [
+        (as_stranger, "contact_reads", "insert into {} (agreement_id, purpose) values (%s, 'x')", agreement),
+        (as_stranger, "invoices", "insert into {} (agreement_id, amount, currency) values (%s, 1, 'USD')", agreement),
+        (
+            as_stranger,
+            "matches",
+            "insert into {} (referral_id, candidate_user_id) values (%s, shared.current_user_id())",
+            referral,
+        ),
+        (as_judge, "disputes", "update {} set outcome = 'withdrawn', note = 'so' where id = %s", dispute),
+    ]
+    for actor, table, attempt, id_ in attempts:
+        await stage.become("postgres")
+        await stage.run(f"alter table agreement.{table} disable trigger user")
+        async with refused(None, "42501"):
+            await actor(attempt.format(f"agreement.{table}"), id_)

@@ -11,12 +11,13 @@ from tests.schema.test_a10_device_codes import APPROVE, take
 
 # Where a null says something: not yet, never, nobody, or none. Everywhere else it is refused.
 NULLABLE = {
-    "shared.audit_log": "credential_kind credential_id user_id organization_id environment_id branch_id reason "
-    "request_id",
+    "shared.audit_log": "credential_kind credential_id user_id organization_id environment_id branch_id "
+    "impersonator_id reason request_id",
     "shared.preview_branches": "archived_at",
     "shared.invitations": "invited_by settled_at",
     "shared.idempotency_keys": "user_id environment_id organization_id",
-    "apiauth.sessions": "revoked_at",
+    "apiauth.sessions": "revoked_at impersonation_id",
+    "apiauth.impersonations": "stopped_at",
     "apiauth.personal_tokens": "last_used_at revoked_at",
     "apiauth.organization_tokens": "expires_at last_used_at revoked_at",
     "apiauth.environment_keys": "rotated_at expires_at last_used_at",
@@ -27,7 +28,7 @@ NULLABLE = {
     "agreement.referrals": "cancel_reason",
     "agreement.matches": "responded_at",
     "agreement.agreements": "match_id envelope_id signed_at effective_at",
-    "agreement.timeline_events": "credential_id user_id organization_id corrects_seq",
+    "agreement.timeline_events": "credential_id user_id organization_id impersonator_id corrects_seq",
     "agreement.contact_reads": "consumed_at",
     "agreement.contacts": "wrapped_key shredded_at",
     "agreement.disputes": "outcome note resolved_by resolved_at",
@@ -36,10 +37,12 @@ NULLABLE = {
 # Ids that refer to nothing: a row's own, and those that a trace or a chain keeps when what they name is gone.
 OWN = {"id", "jti", "scope_id", "actor_id"}
 KEPT = {
-    "shared.audit_log": "credential_id user_id organization_id environment_id branch_id",
+    "shared.audit_log": "credential_id user_id organization_id environment_id branch_id impersonator_id",
+    "apiauth.impersonations": "admin_id user_id",
+    "apiauth.ended_tickets": "session_id",
     "shared.outbox": "event_id",
     "secretstore.secret_versions": "credential_id created_by",
-    "agreement.timeline_events": "credential_id user_id organization_id from_broker_id to_broker_id",
+    "agreement.timeline_events": "credential_id user_id organization_id impersonator_id from_broker_id to_broker_id",
 }
 # What there is once of each. Partial keys have tests of their own.
 KEYS = {
@@ -69,6 +72,8 @@ KEYS = {
     "apiauth.personal_tokens": {"personal_tokens_pkey": "id", "personal_tokens_digest_key": "digest"},
     "apiauth.organization_tokens": {"organization_tokens_pkey": "id", "organization_tokens_digest_key": "digest"},
     "apiauth.environment_keys": {"environment_keys_pkey": "id", "environment_keys_digest_key": "digest"},
+    "apiauth.impersonations": {"impersonations_pkey": "id"},
+    "apiauth.ended_tickets": {"ended_tickets_pkey": "session_id"},
     "apiauth.device_codes": {
         "device_codes_pkey": "id", "device_codes_device_digest_key": "device_digest",
         "device_codes_user_digest_key": "user_digest",
@@ -110,6 +115,10 @@ BOUNDS = [
     ("shared.oracle_results", "oracle = 'X'", "oracle_results_oracle_is_numbered"),
     ("shared.oracle_results", "seconds = -1", "oracle_results_seconds_have_passed"),
     ("shared.oracle_results", "violations = -1", "oracle_results_violations_are_counted"),
+    ("shared.invitations", "settled_at = now()", "invitations_settled_unless_open"),
+    ("apiauth.impersonations", "user_id = admin_id", "impersonations_of_another"),
+    ("apiauth.impersonations", "reason = ' '", "impersonations_reason_is_present"),
+    ("apiauth.impersonations", "ends_at = started_at", "impersonations_last_an_hour_at_most"),
     ("apiauth.seal_keys", "inner_block = '\\x00'", "seal_keys_blocks_are_64_bytes"),
     ("apiauth.passwords", "salt = '\\x00'", "passwords_salt_is_16_bytes"),
     ("apiauth.personal_tokens", "name = ' '", "personal_tokens_name_is_present"),
