@@ -93,6 +93,20 @@ class _Question:
             await self._pipelines.run(self._entrance)
 
 
+class _Spoken:
+    """The connection of a body whose one statement travels with another's: it waits for both to be known."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.step: asyncio.Future[Step] = loop.create_future()
+        self.rows: asyncio.Future[list[tuple[Any, ...]]] = loop.create_future()
+
+    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Say the statement, and return its rows once they are there."""
+        self.step.set_result(Step(sql, parameters))
+        return await self.rows
+
+
 class Transaction:
     """An open transaction that has entered: the connection that queries take."""
 
@@ -199,32 +213,27 @@ class Database:
             guard.cancel()
             await self._pool.putconn(connection)
 
-    async def run_then(
+    async def ask_then(
         self,
         credential: Credential | None,
-        body: Callable[[Transaction], Awaitable[T]],
-        then: Callable[[Transaction, T], Awaitable[U]],
-    ) -> U:
-        """Run a body in a transaction, once; when it is committed, go on with its value on the same connection.
+        first: Callable[[Connection], Awaitable[T]],
+        then: Callable[[Connection], Awaitable[U]],
+    ) -> tuple[T, U]:
+        """Run two bodies of one statement each, in one round trip; when the second's runs, the first's is committed.
 
-        What goes on acts as nobody, and each of its statements commits by itself.
+        Only the first enters: the second acts as nobody, and is run whatever becomes of the first. Never repeated.
         """
-        connection = await self._entered(credential)
-        guard = _guarded(connection, SILENCE)
+        one, two = _Spoken(), _Spoken()
         try:
-            value = await body(Transaction(connection))
-            await connection.commit()
-            self._last_success = time.monotonic()
-            await connection.set_autocommit(True)
-            return await then(Transaction(connection), value)
-        except BaseException:
-            await _roll_back(connection)
-            raise
-        finally:
-            guard.cancel()
-            if not connection.closed:
-                await connection.set_autocommit(False)
-            await self._pool.putconn(connection)
+            async with asyncio.TaskGroup() as group:
+                values = group.create_task(_awaited(first(one))), group.create_task(_awaited(then(two)))
+                entrance = () if credential is None else (_entrance(credential),)
+                steps = (*entrance, await one.step), (await two.step,)
+                for spoken, rows in zip((one, two), await self._commands.run_both(*steps), strict=True):
+                    spoken.rows.set_result(rows)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return values[0].result(), values[1].result()
 
     async def server_version(self) -> str:
         """Return PostgreSQL's version, such as 18.4; raises when it does not answer."""
@@ -287,6 +296,10 @@ async def _enter(connection: AsyncConnection[tuple[Any, ...]], credential: Crede
     """Begin; prove the credential. Nobody proves nothing, but finds out whether the connection is alive."""
     sql, parameters = Step("") if credential is None else _entrance(credential)
     await connection.execute(sql.encode(), parameters)
+
+
+async def _awaited(value: Awaitable[T]) -> T:
+    return await value
 
 
 async def _repeated(attempt: Callable[[], Awaitable[T]]) -> T:

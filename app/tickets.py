@@ -93,11 +93,15 @@ class Tickets:
 
         Raises Refusal: 401 when there is none, which is all that Redis may decide; 503.
         """
-        async with _patience():
-            ticket = await self._touch(keys=[_key(sha256(credential.digest).digest())])
-        if ticket is None:
+        if (ticket := await self.find(credential.digest)) is None:
             raise Refusal(UNAUTHENTICATED)
-        return replace(credential, kind="ticket", proof=(str(ticket), self.half))
+        return replace(credential, kind="ticket", proof=(ticket, self.half))
+
+    async def find(self, digest: bytes) -> str | None:
+        """Return the ticket of a session token's digest, and count the session as seen; None without one."""
+        async with _patience():
+            ticket = await self._touch(keys=[_key(sha256(digest).digest())])
+        return None if ticket is None else str(ticket)
 
     async def keep(self, digest: bytes, ticket: str, idle: int) -> None:
         """Keep a ticket for its token's digest, until its end or until it was idle for so many seconds."""

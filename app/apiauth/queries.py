@@ -267,6 +267,8 @@ async def open_identity_session(
     digest: bytes,
     idle: timedelta,
     lifetime: timedelta,
+    held_ticket: str | None = None,
+    half: bytes | None = None,
 ) -> datetime:
     """Open a session of whom a provider has named, as the login role; tell when it ends."""
     result: datetime = await value(
@@ -281,6 +283,8 @@ async def open_identity_session(
             "digest": digest,
             "idle": idle,
             "lifetime": lifetime,
+            "held_ticket": held_ticket,
+            "half": half,
         },
     )
     return result
