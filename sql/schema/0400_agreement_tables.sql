@@ -1,5 +1,5 @@
 -- The facts of the brokerage: who refers whom to whom, on which terms, and what happened since.
--- depends: 0350_secretstore_notices
+-- depends: 0360_secretstore_master_keys
 
 set local role brokerflow_owner;
 

@@ -9,7 +9,8 @@ ROLES = (
     "brokerflow_auditor",
 )  # fmt: skip
 VAULTED = (
-    "agreement.contacts", "secretstore.read_grants", "secretstore.secret_versions", "secretstore.secrets",
+    "agreement.contacts", "secretstore.master_keys", "secretstore.read_grants",
+    "secretstore.secret_versions", "secretstore.secrets",
 )  # fmt: skip
 FUNCTIONS = """
 select p.oid::regprocedure::text, p.prosecdef, l.lanname, coalesce(p.proconfig, '{}'), p.prosrc,
@@ -246,7 +247,7 @@ def test_what_nobody_may_write_is_granted_to_nobody(ask: Ask) -> None:
         "apiauth.seal_keys", "apiauth.root_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
         "apiauth.organization_tokens", "apiauth.environment_keys", "apiauth.used_jwts", "apiauth.rate_buckets",
         "apiauth.esign_keys", "apiauth.identities", "apiauth.device_codes", "apiauth.logouts", "apiauth.ended_tickets",
-        "apiauth.impersonations", "secretstore.read_grants",
+        "apiauth.impersonations", "secretstore.master_keys", "secretstore.read_grants",
         "agreement.contacts", "agreement.timeline_heads", "shared.outbox", "shared.audit_log", "shared.platform_admins",
     }  # fmt: skip
 

@@ -376,12 +376,18 @@ def _sent(begun: httpx.Response, name: str) -> str:
 
 
 def _keep_a_secret(story: Story, caller: Caller) -> None:
-    value = CANARY.format("secret")
-    body, once = {"value": {"password": value}, "expected_version": 0}, {"Idempotency-Key": "put"}
-    for _ in range(2):
-        assert caller.put("/api/secrets/db/main", json=body, headers=once).status_code == 200
-        assert caller.get("/api/secrets/db/main").json()["value"] == body["value"]
-    story.remember("value of a secret", value.encode())
+    """Put a secret in every way, read it alone and in a batch, be refused with it, and roll it back."""
+    secret = "canary-secret-zaunkönig-4711"
+    body = {"value": {"password": secret}}
+    for headers in ({}, {"Idempotency-Key": "secret-1"}):
+        assert caller.put("/api/secrets/db/main", json=body, headers=headers).status_code == 200
+    assert caller.put("/api/secrets/db/main", json={**body, "expected_version": 7}).status_code == 412
+    assert caller.put("/api/secrets/a b", json=body).status_code == 422
+    assert secret in caller.get("/api/secrets/db/main").text
+    assert secret in caller.post("/api/secrets/batch", json={"keys": ["db/main"]}).text
+    assert caller.post("/api/secrets/db/main/rollback", json={"version": 1}).status_code == 200
+    story.remember("a secret", secret.encode())
+    story.remember("a secret in ASCII", json.dumps(secret)[1:-1].encode())
 
 
 def _join(story: Story, caller: Caller, invited: Caller) -> None:

@@ -63,6 +63,15 @@ def test_a_dump_lets_nobody_in_and_names_no_client(story: Story) -> None:
     assert found_in(dump, story) == []
 
 
+def test_the_write_ahead_log_lets_nobody_in_and_names_no_client(story: Story) -> None:
+    """What is backed up all along holds rows and pages as they were, values that are gone as well."""
+    story.ask("checkpoint")
+    segments = [path for path in (story.home / "data" / "pg_wal").iterdir() if path.is_file()]
+    log = b"".join(path.read_bytes().rstrip(b"\0") for path in segments)
+    assert b"rita@north.example" in log, "the log is not of the story"
+    assert found_in(log, story) == []
+
+
 def test_the_servers_log_holds_statements_and_no_secret(story: Story) -> None:
     log = story.server_log
     for name in ("session", "token", "organization_token", "secret_key", "public_key", "jwt", "esign"):
