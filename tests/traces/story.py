@@ -108,6 +108,7 @@ class Story:
         for setting in LOUD:
             self.ask(f"alter system set {setting}")
         self.ask("select pg_reload_conf()")
+        self._before = str(self.ask("select pg_walfile_name(pg_switch_wal())"))
 
     def serve(self, log: str, **settings: str) -> Service:
         """Start a service, with the secrets of the home folder."""
@@ -146,6 +147,13 @@ class Story:
     def server_log(self) -> bytes:
         """What PostgreSQL wrote so far."""
         return (self.home / "server.log").read_bytes()
+
+    @property
+    def write_ahead_log(self) -> bytes:
+        """What PostgreSQL wrote ahead since the story began."""
+        self.ask("checkpoint")
+        segments = sorted((self.home / "data" / "pg_wal").glob("[0-9A-F]" * 24))
+        return b"".join(path.read_bytes().rstrip(b"\0") for path in segments if path.name > self._before)
 
     @property
     def activity(self) -> bytes:
