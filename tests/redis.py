@@ -37,6 +37,11 @@ class RedisServer:
         """A client for a test's look."""
         return Redis.from_url(self.url, decode_responses=True, socket_timeout=5)
 
+    @property
+    def written(self) -> bytes:
+        """Everything that it wrote down, each command among it."""
+        return b"".join(file.read_bytes() for file in sorted(self._folder.rglob("*")) if file.is_file())
+
     def start(self) -> None:
         """Start it, with what it held when it ended."""
         options = {"port": self.port, "bind": "127.0.0.1", "dir": self._folder, "save": "", "appendonly": "yes",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import LiteralString
 from urllib.parse import urlsplit
 
 import psycopg
@@ -135,13 +136,30 @@ def test_the_esign_secrets_can_be_replaced_as_shown(variables: Variables, databa
 
 
 def test_what_a_stolen_login_opened_is_ended_as_shown(database: Database) -> None:
+    """The one that PostgreSQL keeps, and the one whose ticket is in Redis."""
+    kept, exchanged, half = (bytes([number]) * 32 for number in range(3))
     with psycopg.connect(database.login_url, autocommit=True) as thief:
         issuer, email = "https://id.example", "x@example.org"
         opens = "select apiauth.open_identity_session(%s, 'x', %s, 'x', null, %s, '1 day', '1 day')"
-        thief.execute(opens, [issuer, email, bytes(32)])
-    with psycopg.connect(database.owner_url, autocommit=True) as connection:
-        assert connection.execute(block("stolen login").encode()).rowcount == 1
-        assert connection.execute("select revoked_at is not null from apiauth.sessions").fetchall() == [(True,)]
+        for digest in (kept, exchanged):
+            thief.execute(opens, [issuer, email, digest])
+    with (
+        psycopg.connect(database.app_url, autocommit=True) as service,
+        psycopg.connect(database.owner_url, autocommit=True) as deployer,
+    ):
+        ticket = service.execute("select apiauth.exchange_session(%s, %s)", [exchanged, half]).fetchone()
+        entrances: list[tuple[LiteralString, list[object]]] = [
+            ("select apiauth.enter_session(%s)", [kept]),
+            ("select apiauth.enter_ticket(%s, null, '{}', %s, %s)", [exchanged, *(ticket or ()), half]),
+        ]
+        for enter, shown in entrances:
+            with service.transaction():
+                service.execute(enter, shown)
+        told = deployer.execute(block("stolen login").encode()).fetchall()
+        assert [(whose, len(ended)) for whose, ended in told] == [(email, 1)]
+        for enter, shown in entrances:
+            with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification), service.transaction():
+                service.execute(enter, shown)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
