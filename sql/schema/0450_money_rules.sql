@@ -151,8 +151,10 @@ for each statement execute function shared.refuse_change();
 comment on trigger disputes_never_deleted on agreement.disputes is 'Axiom A12: a dispute governs the money. It is resolved, not removed.';
 comment on trigger disputes_never_emptied on agreement.disputes is 'Axiom A12: a dispute governs the money. TRUNCATE fires no row trigger, so it has its own.';
 
--- Compares with the agreement's row, which it locks against a dispute that opens at the same moment. Runs as its
--- caller: another tenant's agreement is not there, and refused alike.
+-- Compares with the agreement's row, and writes it as it is, against a dispute that opens at the same moment: he waits
+-- and freezes this invoice, or meets a newer row. A lock alone would not tell a transaction whose snapshot is older, and
+-- in which this invoice is not there to be frozen. Runs as its caller: another tenant's agreement is not there, and
+-- refused alike.
 create function agreement.invoices_not_while_disputed() returns trigger
 language plpgsql
 set search_path = ''
@@ -160,7 +162,7 @@ as $$
 declare
     v_status agreement.agreement_status;
 begin
-    select a.status into v_status from agreement.agreements as a where a.id = new.agreement_id for share;
+    update agreement.agreements as a set status = a.status where a.id = new.agreement_id returning a.status into v_status;
     if v_status is null or v_status not in ('effective', 'success') then
         perform shared.refuse('invoices_not_while_disputed', 'an invoice is issued under an effective or successful agreement');
     end if;

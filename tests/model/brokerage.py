@@ -81,6 +81,7 @@ class Agreement:
     is_signed: bool = False
     invoices: "list[Invoice]" = field(default_factory=list)
     disputes: "list[Dispute]" = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def move(self, person: str, status: str) -> None:
         """Move it by a party's word."""
@@ -121,10 +122,12 @@ class Agreement:
         """Append an event; what is shown, offered or closed is so while the agreement is effective."""
         require(BROKERS[person] in self.parties)
         require(kind == "CLIENT_CONTACTED" or self.status in {"effective", "success"})
+        self.told.append(kind)
 
     def read(self, person: str) -> None:
         """Ask for the client's contact."""
         require(BROKERS[person] in self.parties and self.status == "effective")
+        self.told.append("PII_VIEWED")
 
     def judged(self, dispute: "Dispute", outcome: str) -> None:
         """Void it or restore it."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import IsolationLevel
 
 from tests.schema.conftest import Refused
 from tests.schema.stage import Actor, Given, Party, Stage, keeps, waits_for_a_lock
@@ -328,3 +329,20 @@ async def test_an_invoice_of_the_same_moment_is_frozen_too(enter_from_outside: O
         await other.connection.commit()
         rows = "select status from agreement.invoices where agreement_id = %s"
         assert await one.as_referrer(rows, agreement) == [("frozen",)]
+
+
+@pytest.mark.parametrize("level", [IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE])
+async def test_a_dispute_whose_snapshot_lacks_an_invoice_does_not_open(
+    enter_from_outside: Outside, level: IsolationLevel
+) -> None:
+    async with enter_from_outside() as one, enter_from_outside() as other:
+        agreement = await one.given.agreement("effective")
+        await one.connection.commit()
+        await other.connection.set_isolation_level(level)
+        await other.run("select from agreement.transitions")
+        await one.given.invoice(agreement)
+        await one.connection.commit()
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            await other.given.dispute(agreement)
+        statement = "select status from agreement.agreements where id = %s"
+        assert await one.as_referrer.value(statement, agreement) == "effective"
