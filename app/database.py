@@ -31,6 +31,19 @@ SILENT_ENTRANCE = 1.0  # seconds without an answer to the entrance of a pooled c
 CONNECT_TIMEOUT = 2  # seconds; libpq knows no shorter one
 ATTEMPTS = 3
 READS_AHEAD = 16  # reads that a connection takes before the first is answered
+# A statement of the service finds a page of rows by an index, in the index's order. A plan that reads a set and sorts
+# it is cheaper for the average tenant and ruin for the greatest, and the planner knows the average only: so it is not
+# to choose, nor to plan again for each value. tests/plans holds every query to it.
+PLANNING = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_sort": "off",
+    "enable_incremental_sort": "off",
+    "jit": "off",
+}
 COMMANDS_AHEAD = 2  # commands: one works while the next is on its way, and not more wait behind a lock
 
 Kind: TypeAlias = Literal[
@@ -345,6 +358,7 @@ def _parameters(application_name: str) -> dict[str, Any]:
         "statement_timeout": f"{STATEMENT_TIMEOUT * 1000:.0f}",
         "lock_timeout": f"{LOCK_TIMEOUT * 1000:.0f}",
         "idle_in_transaction_session_timeout": "5000",
+        **PLANNING,
     }
     return {
         "prepare_threshold": 0,

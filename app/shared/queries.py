@@ -225,14 +225,14 @@ async def create_external_account(
 
 
 async def list_external_accounts(
-    db: Connection, *, environment_id: UUID, identifier: str | None = None, after: UUID | None = None, limit: int
+    db: Connection, *, identifier: str | None = None, environment_id: UUID, after: UUID | None = None, limit: int
 ) -> list[ExternalAccount]:
     """List the accounts of an environment, in order of their creation, or the one of an identifier."""
     return await many(
         db,
         _QUERIES["list_external_accounts"],
         ExternalAccount,
-        {"environment_id": environment_id, "identifier": identifier, "after": after, "limit": limit},
+        {"identifier": identifier, "environment_id": environment_id, "after": after, "limit": limit},
     )
 
 

@@ -96,6 +96,9 @@ create table shared.projects (
     constraint projects_name_is_present check (name ~ '\S' and length(name) <= 200)
 );
 
+-- Serves the projects of an organization, in order.
+create index projects_organization_id_idx on shared.projects (organization_id, id);
+
 comment on table shared.projects is 'What an organization builds; its environments hold its secrets and its keys.';
 
 create type shared.environment_type as enum ('DEVELOPMENT', 'STAGING', 'PREVIEW', 'PRODUCTION');
@@ -115,8 +118,9 @@ create table shared.environments (
     constraint environments_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63)
 );
 
--- Serves the foreign key, and the environments of a project, in order.
-create index environments_project_id_idx on shared.environments (project_id, organization_id, id);
+-- Serve the foreign key, and the environments of a project, in order.
+create index environments_project_id_organization_id_idx on shared.environments (project_id, organization_id);
+create index environments_project_id_idx on shared.environments (project_id, id);
 
 comment on table shared.environments is 'Where a project runs. Its type is fixed: keys say it in their prefix.';
 comment on constraint environments_of_their_projects_organization on shared.environments is
@@ -141,8 +145,9 @@ create table shared.preview_branches (
 -- Serves the entrance as well.
 create unique index preview_branches_name_once_live on shared.preview_branches (environment_id, name) where archived_at is null;
 
--- Serves the foreign key, and the branches of an environment, in order.
-create index preview_branches_environment_id_idx on shared.preview_branches (environment_id, environment_type, id);
+-- Serve the foreign key, and the branches of an environment, in order.
+create index preview_branches_environment_id_environment_type_idx on shared.preview_branches (environment_id, environment_type);
+create index preview_branches_environment_id_idx on shared.preview_branches (environment_id, id);
 
 comment on table shared.preview_branches is 'What is tried side by side in a PREVIEW environment, each for as long as its branch lives. An archived name may be taken again.';
 

@@ -24,9 +24,9 @@ grant select on shared.axioms to brokerflow_app, brokerflow_auditor;
 create policy select_colleague on shared.users for select to brokerflow_app
 using (
     id = (select shared.current_user_id())
-    or id in (
-        select m.user_id from shared.memberships as m
-        where m.organization_id = any ((select shared.current_organization_ids())::uuid[])
+    or exists (
+        select from shared.memberships as m
+        where m.user_id = users.id and m.organization_id = any ((select shared.current_organization_ids())::uuid[])
     )
 );
 grant select on shared.users to brokerflow_app;

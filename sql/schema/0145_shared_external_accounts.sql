@@ -18,8 +18,9 @@ create table shared.external_accounts (
     constraint external_accounts_metadata_is_at_most_64_kib check (octet_length(metadata::text) <= 65536)
 );
 
--- Serves the foreign key, and the accounts of an environment, in order.
-create index external_accounts_environment_id_idx on shared.external_accounts (environment_id, organization_id, id);
+-- Serve the foreign key, and the accounts of an environment, in order.
+create index external_accounts_environment_id_organization_id_idx on shared.external_accounts (environment_id, organization_id);
+create index external_accounts_environment_id_idx on shared.external_accounts (environment_id, id);
 
 comment on table shared.external_accounts is 'Accounts elsewhere, such as an end user''s, by the identifier that they have there. A row here lets nobody in.';
 comment on constraint external_accounts_environment_of_organization on shared.external_accounts is

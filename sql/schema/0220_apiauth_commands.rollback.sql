@@ -10,7 +10,7 @@ drop function apiauth.list_organization_tokens(uuid, uuid, integer);
 drop function apiauth.create_organization_token(uuid, text, bytea, text, text[], interval);
 drop type apiauth.organization_token;
 drop function apiauth.revoke_personal_token(uuid);
-drop function apiauth.list_personal_tokens();
+drop function apiauth.list_personal_tokens(uuid, integer);
 drop function apiauth.create_personal_token(text, bytea, text, text[], interval);
 drop type apiauth.personal_token;
 drop function apiauth.revoke_sessions(uuid, text[], bytea);

@@ -284,17 +284,19 @@ $$;
 comment on function apiauth.create_personal_token(text, bytea, text, text[], interval) is
     'Axiom A10: tokens are stored as digests of digests. Makes a token of the actor''s own user, with no scope that the actor lacks.';
 
-create function apiauth.list_personal_tokens() returns setof apiauth.personal_token
+create function apiauth.list_personal_tokens(after uuid default null, count integer default null) returns setof apiauth.personal_token
 language sql stable security definer
 set search_path = ''
 as $$
     select t.id, t.name, t.token_hint, t.scopes, t.created_at, t.expires_at, t.last_used_at
     from apiauth.personal_tokens as t
-    where t.user_id = shared.current_user_id() and t.revoked_at is null
+    where t.user_id = (select shared.current_user_id()) and t.revoked_at is null
+        and t.id < coalesce(list_personal_tokens.after, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     order by t.id desc
+    limit list_personal_tokens.count
 $$;
 
-comment on function apiauth.list_personal_tokens() is 'The tokens of the actor''s user that are not revoked, newest first.';
+comment on function apiauth.list_personal_tokens(uuid, integer) is 'The tokens of the actor''s user that are not revoked, newest first.';
 
 create function apiauth.revoke_personal_token(id uuid) returns boolean
 language plpgsql volatile security definer
@@ -590,7 +592,7 @@ revoke execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
     apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(text[], bytea),
     apiauth.list_sessions(text[], timestamptz[], bytea), apiauth.revoke_sessions(uuid, text[], bytea),
-    apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
+    apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(uuid, integer),
     apiauth.revoke_personal_token(uuid), apiauth.create_organization_token(uuid, text, bytea, text, text[], interval),
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
     apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),
@@ -602,7 +604,7 @@ grant execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
     apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(text[], bytea),
     apiauth.list_sessions(text[], timestamptz[], bytea), apiauth.revoke_sessions(uuid, text[], bytea),
-    apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
+    apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(uuid, integer),
     apiauth.revoke_personal_token(uuid), apiauth.create_organization_token(uuid, text, bytea, text, text[], interval),
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
     apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),

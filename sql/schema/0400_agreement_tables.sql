@@ -101,10 +101,10 @@ create table agreement.matches (
     constraint matches_answer_is_dated check ((state = 'invited') = (responded_at is null))
 );
 
--- Serve the candidate's inbox, and the foreign keys.
+-- Serve the candidate's inbox, the invitations of a referral (which all are its broker's), and the foreign keys.
 create index matches_candidate_user_id_idx on agreement.matches (candidate_user_id, id);
 create index matches_candidate_broker_id_idx on agreement.matches (candidate_broker_id);
-create index matches_referral_id_broker_id_idx on agreement.matches (referral_id, broker_id);
+create index matches_referral_id_broker_id_idx on agreement.matches (referral_id, broker_id, id);
 create index matches_invited_by_idx on agreement.matches (invited_by);
 
 comment on table agreement.matches is 'Invitations of an agent of another broker to take a referral.';
@@ -149,10 +149,10 @@ create table agreement.agreements (
 create unique index agreements_one_live_per_referral on agreement.agreements (referral_id)
 where status in ('pending_signature', 'effective', 'disputed');
 
--- Serve each party's list, and the foreign keys.
+-- Serve each party's list, who cancels a referral, and the foreign keys.
 create index agreements_from_broker_id_idx on agreement.agreements (from_broker_id, id);
 create index agreements_to_broker_id_idx on agreement.agreements (to_broker_id, id);
-create index agreements_referral_id_from_broker_id_idx on agreement.agreements (referral_id, from_broker_id);
+create index agreements_referral_id_from_broker_id_idx on agreement.agreements (referral_id, from_broker_id, id);
 create index agreements_created_by_idx on agreement.agreements (created_by);
 
 comment on table agreement.agreements is 'What two brokers agreed on about one referral.';

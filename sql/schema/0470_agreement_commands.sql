@@ -108,7 +108,7 @@ begin
     -- Agreement before referral: the order in which a signature takes them, so that the two queue and do not deadlock.
     perform from agreement.agreements as a
     where a.referral_id = cancel_referral.id and a.status in ('draft', 'pending_signature')
-    order by a.id for no key update;
+    order by a.from_broker_id, a.id for no key update;    -- one broker, as the index has them
     update agreement.referrals as r set status = 'cancelled', cancel_reason = cancel_referral.reason
     where r.id = cancel_referral.id
     returning r.* into v_referral;

@@ -22,6 +22,7 @@ where a.id = :id;
 select
     a.id, a.referral_id, a.match_id, a.from_broker_id, a.to_broker_id, a.region, a.fee_rate, a.protect_days, a.status,
     a.version, a.envelope_id, a.signed_at, a.created_by, a.created_at, a.effective_at
+-- Asked filtered, it grows with the caller's own agreements: it looks through them in order, until the page is full.
 from (
     -- One branch an index: an OR of the parties would walk the agreements of every tenant. No agreement is in both.
     (
@@ -29,7 +30,7 @@ from (
         from agreement.agreements as f
         where f.from_broker_id = shared.acting_organization('agreements:read')
             and (:status::agreement.agreement_status is null or f.status = :status)
-            and f.id < coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+            and f.id < (select coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
         order by f.id desc
         limit :limit
     )
@@ -39,7 +40,7 @@ from (
         from agreement.agreements as t
         where t.to_broker_id = shared.acting_organization('agreements:read')
             and (:status::agreement.agreement_status is null or t.status = :status)
-            and t.id < coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+            and t.id < (select coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
         order by t.id desc
         limit :limit
     )

@@ -19,7 +19,8 @@ where b.id = :id;
 select b.id, b.name, r.fein as "fein?", b.created_at
 from agreement.brokers as b
 left join agreement.broker_registrations as r on r.broker_id = b.id
+-- Asked filtered, it grows with the brokers: it looks through them in order, until the page is full.
 where (:q::text is null or position(lower(:q) in lower(b.name)) > 0)
-    and (:after::uuid is null or b.id > :after)
+    and b.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
 order by b.id
 limit :limit;

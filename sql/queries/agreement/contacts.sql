@@ -28,7 +28,7 @@ from agreement.find_agreement(:agreement_id) as f (agreement_id)
 cross join lateral (
     select *
     from agreement.contact_reads as t
-    where t.agreement_id = f.agreement_id and (:after::uuid is null or t.id < :after)
+    where t.agreement_id = f.agreement_id and t.id < (select coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     order by t.id desc
     limit :limit
 ) as r

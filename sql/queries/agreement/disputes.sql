@@ -13,8 +13,10 @@ from agreement.open_dispute(:agreement_id, :reason) as d;
 select
     d.id, d.agreement_id, d.reason, d.opened_by, d.opened_by_broker_id, d.opened_at, d.outcome, d.note, d.resolved_by,
     d.resolved_at
+-- Asked first page, it grows with the caller's own agreements: a dispute is theirs, and few have one.
+-- Asked a page amid, it grows with them likewise.
 from agreement.disputes as d
-where :after::uuid is null or d.id < :after
+where d.id < (select coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by d.id desc
 limit :limit;
 

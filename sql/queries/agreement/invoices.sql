@@ -13,7 +13,7 @@ from agreement.find_agreement(:agreement_id) as f (agreement_id)
 cross join lateral (
     select *
     from agreement.invoices as t
-    where t.agreement_id = f.agreement_id and (:after::uuid is null or t.id > :after)
+    where t.agreement_id = f.agreement_id and t.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
     order by t.id
     limit :limit
 ) as i

@@ -17,8 +17,8 @@ from agreement.find_referral(:referral_id) as f (referral_id)
 cross join lateral (
     select *
     from agreement.matches as t
-    where t.referral_id = f.referral_id and (:after::uuid is null or t.id > :after)
-    order by t.id
+    where t.referral_id = f.referral_id and t.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
+    order by t.broker_id, t.id     -- one broker, as the index has them
     limit :limit
 ) as m
 order by m.id;
@@ -33,9 +33,10 @@ select
 from agreement.matches as m
 join agreement.referrals as r on r.id = m.referral_id
 join agreement.brokers as b on b.id = m.broker_id
+-- Asked filtered, it grows with the caller's own invitations: it looks through them in order, until the page is full.
 where m.candidate_user_id = shared.current_user_id()
     and (:state::agreement.match_state is null or m.state = :state)
-    and (:after::uuid is null or m.id < :after)
+    and m.id < (select coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by m.id desc
 limit :limit;
 

@@ -26,12 +26,13 @@ select
     r.id, r.broker_id, r.region, r.price_min, r.price_max, r.property_type, r.deal_type, r.languages, r.sla_hours,
     r.status, r.cancel_reason, r.created_by, r.created_at
 from agreement.referrals as r
+-- Asked filtered, it grows with the caller's own referrals: it looks through them in order, until the page is full.
 where r.broker_id = shared.current_organization_id()
     and (:status::agreement.referral_status is null or r.status = :status)
     and (:region::text is null or :region = any (r.region))
     and (:deal_type::text is null or r.deal_type = :deal_type)
     and (:language::text is null or :language = any (r.languages))
-    and (:after::uuid is null or r.id < :after)
+    and r.id < (select coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by r.id desc
 limit :limit;
 
@@ -43,12 +44,13 @@ select
     r.id, r.broker_id, r.region, r.price_min, r.price_max, r.property_type, r.deal_type, r.languages, r.sla_hours,
     r.status, r.cancel_reason, r.created_by, r.created_at
 from agreement.referrals as r
+-- Asked filtered, it grows with the caller's own referrals: it looks through them in order, until the page is full.
 where r.broker_id = shared.current_organization_id()
     and (:status::agreement.referral_status is null or r.status = :status)
     and (:region::text is null or :region = any (r.region))
     and (:deal_type::text is null or r.deal_type = :deal_type)
     and (:language::text is null or :language = any (r.languages))
-    and (:after::uuid is null or r.id > :after)
+    and r.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
 order by r.id
 limit :limit;
 
@@ -60,6 +62,7 @@ select
     r.id, r.broker_id, r.region, r.price_min, r.price_max, r.property_type, r.deal_type, r.languages, r.sla_hours,
     r.status, r.cancel_reason, r.created_by, r.created_at
 from agreement.referrals as r
+-- Asked filtered, it grows with the caller's own referrals: it looks through them in order, until the page is full.
 where r.broker_id = shared.current_organization_id()
     and (:status::agreement.referral_status is null or r.status = :status)
     and (:region::text is null or :region = any (r.region))
@@ -77,6 +80,8 @@ select
     r.id, r.broker_id, r.region, r.price_min, r.price_max, r.property_type, r.deal_type, r.languages, r.sla_hours,
     r.status, r.cancel_reason, r.created_by, r.created_at
 from agreement.referrals as r
+-- Asked a page amid, it grows with the referrals before: row security lets no numeric comparison into an index.
+-- Asked filtered, it grows with the caller's own referrals: it looks through them in order, until the page is full.
 where r.broker_id = shared.current_organization_id()
     and (:status::agreement.referral_status is null or r.status = :status)
     and (:region::text is null or :region = any (r.region))
@@ -100,6 +105,7 @@ from agreement.cancel_referral(:id, :reason) as r;
 select
     c.user_id as "user_id!", c.full_name as "full_name!", c.broker_id as "broker_id!", c.broker_name as "broker_name!",
     c.score as "score!", c.reasons as "reasons!"
+-- It grows with the agents of all brokers: each is a candidate, and the likeliest may be anywhere.
 from agreement.find_referral(:referral_id, shared.current_organization_id()) as f (referral_id)
 cross join lateral agreement.rank_candidates(f.referral_id) as c
 order by c.score desc, c.user_id;

@@ -18,7 +18,7 @@ from agreement.find_agreement(:agreement_id) as f (agreement_id)
 cross join lateral (
     select *
     from agreement.timeline_events as t
-    where t.agreement_id = f.agreement_id and t.seq > coalesce(:after::integer, 0)
+    where t.agreement_id = f.agreement_id and t.seq > (select coalesce(:after::integer, 0))
     order by t.seq
     limit :limit
 ) as e
@@ -37,7 +37,7 @@ from (
         select *
         from agreement.timeline_events as f
         where f.from_broker_id = shared.acting_organization('agreements:read')
-            and f.id > coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000')
+            and f.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
         order by f.id
         limit :limit
     )
@@ -46,7 +46,7 @@ from (
         select *
         from agreement.timeline_events as t
         where t.to_broker_id = shared.acting_organization('agreements:read')
-            and t.id > coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000')
+            and t.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
         order by t.id
         limit :limit
     )

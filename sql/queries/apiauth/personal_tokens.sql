@@ -13,10 +13,7 @@ from apiauth.create_personal_token(:name, :digest, :token_hint, :scopes, :lifeti
 select
     t.id as "id!", t.name as "name!", t.token_hint as "token_hint!", t.scopes as "scopes!", t.created_at as "created_at!",
     t.expires_at as "expires_at!", t.last_used_at as "last_used_at?"
-from apiauth.list_personal_tokens() as t
-where :after::uuid is null or t.id < :after
-order by t.id desc
-limit :limit;
+from apiauth.list_personal_tokens(:after, :limit) as t;
 
 -- name: revoke_personal_token(id)$
 -- Revoke one of the caller's tokens; false where there is no such token.

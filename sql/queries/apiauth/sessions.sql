@@ -19,7 +19,7 @@ select
     s.id as "id!", s.created_at as "created_at!", s.last_seen_at as "last_seen_at!", s.expires_at as "expires_at!",
     s.is_current as "is_current!"
 from apiauth.list_sessions(:tickets, :seen_at, :half) as s
-where :after::uuid is null or s.id < :after
+where s.id < (select coalesce(:after::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by s.id desc
 limit :limit;
 

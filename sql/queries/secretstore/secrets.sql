@@ -58,19 +58,25 @@ from secretstore.take_reads(:number) as t;
 -- optional: environment_id, after
 select s.key, s.environment_id, s.version, s.max_versions, s.created_at, s.updated_at, s.expires_at
 from secretstore.visible_scope(:environment_id) as v (id)
-join secretstore.secrets as s on s.scope_id = v.id
-where s.key ^@ :prefix and s.key > coalesce(:after::text, '') and s.deleted_at is null
-    and (s.expires_at is null or s.expires_at > shared.clock())
-order by s.key
-limit :limit;
+cross join lateral (
+    -- An index sees no prefix that is a parameter, but where it begins and, as no key holds a tilde, where it ends.
+    select *
+    from secretstore.secrets as k
+    where k.scope_id = v.id and k.key ^@ :prefix and k.key >= :prefix and k.key < :prefix || '~'
+        and k.key > (select coalesce(:after::text, '')) and k.deleted_at is null
+        and (k.expires_at is null or k.expires_at > shared.clock())
+    order by k.key
+    limit :limit
+) as s
+order by s.key;
 
 -- name: count_secrets(environment_id, prefix)$
 -- How many keys of a scope begin with a prefix.
 -- optional: environment_id
-select count(s.id) as "count!"
+select count(s.id) as "count!"   -- It grows with the keys that it counts.
 from secretstore.visible_scope(:environment_id) as v (id)
 left join secretstore.secrets as s
-    on s.scope_id = v.id and s.key ^@ :prefix and s.deleted_at is null
+    on s.scope_id = v.id and s.key ^@ :prefix and s.key >= :prefix and s.key < :prefix || '~' and s.deleted_at is null
     and (s.expires_at is null or s.expires_at > shared.clock());
 
 -- name: list_versions(key, environment_id, before, limit)
@@ -80,7 +86,7 @@ left join secretstore.secrets as s
 select v.version, v.restores, v.credential_kind, v.created_by, v.created_at, v.destroyed_at
 from secretstore.find_secret(:key, :environment_id) as f (id)
 join secretstore.secret_versions as v on v.secret_id = f.id
-where v.version < coalesce(:before::integer, 2147483647)
+where v.version < (select coalesce(:before::integer, 2147483647))
 order by v.version desc
 limit :limit;
 

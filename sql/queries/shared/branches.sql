@@ -10,7 +10,7 @@ from shared.create_branch(:environment_id, :name) as b;
 -- optional: after
 select b.id, b.environment_id, b.name, b.created_at, b.archived_at
 from shared.preview_branches as b
-where b.environment_id = :environment_id and (:after::uuid is null or b.id > :after)
+where b.environment_id = :environment_id and b.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
 order by b.id
 limit :limit;
 

@@ -9,9 +9,24 @@ from shared.create_external_account(:environment_id, :identifier, :metadata) as 
 -- record: ExternalAccount
 -- optional: identifier, after
 select a.id, a.environment_id, a.identifier, a.metadata, a.created_at
-from shared.external_accounts as a
-where a.environment_id = :environment_id and (:identifier::text is null or a.identifier = :identifier)
-    and (:after::uuid is null or a.id > :after)
+from (
+    -- One branch an index; of the two one is not run.
+    (
+        select *
+        from shared.external_accounts as e
+        where :identifier::text is null and e.environment_id = :environment_id
+            and e.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
+        order by e.id
+        limit :limit
+    )
+    union all
+    (
+        select *
+        from shared.external_accounts as i
+        where i.environment_id = :environment_id and i.identifier = :identifier
+            and i.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
+    )
+) as a
 order by a.id
 limit :limit;
 

@@ -2,6 +2,7 @@
 -- Invite an address to an organization.
 -- record: Invitation
 select i.id, i.organization_id, i.email, i.role, i.state, i.invited_by, i.created_at, i.expires_at, i.settled_at
+-- It grows with the members of the organization: whether the address is one of theirs is asked of each.
 from shared.create_invitation(:organization_id, :email, :role, :lifetime) as i;
 
 -- name: list_invitations(organization_id, before, limit)
@@ -11,7 +12,7 @@ from shared.create_invitation(:organization_id, :email, :role, :lifetime) as i;
 select i.id, i.organization_id, i.email, i.role, i.state, i.invited_by, i.created_at, i.expires_at, i.settled_at
 from shared.invitations as i
 where i.organization_id = :organization_id and (select shared.can_administer(:organization_id))
-    and (:before::uuid is null or i.id < :before)
+    and i.id < (select coalesce(:before::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by i.id desc
 limit :limit;
 
@@ -31,7 +32,7 @@ select
     i.id as "id!", i.organization_id as "organization_id!", i.organization as "organization!", i.title as "title!", i.role as "role!",
     i.created_at as "created_at!", i.expires_at as "expires_at!"
 from shared.received_invitations() as i
-where :before::uuid is null or i.id < :before
+where i.id < (select coalesce(:before::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by i.id desc
 limit :limit;
 

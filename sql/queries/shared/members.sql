@@ -11,7 +11,7 @@ from shared.add_member(:organization_id, :email, :role) as m;
 select m.user_id, u.email, u.full_name, m.role, m.created_at
 from shared.memberships as m
 join shared.users as u on u.id = m.user_id
-where m.organization_id = :organization_id and (:after::uuid is null or m.user_id > :after)
+where m.organization_id = :organization_id and m.user_id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
 order by m.user_id
 limit :limit;
 

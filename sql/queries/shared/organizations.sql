@@ -10,7 +10,8 @@ from shared.create_organization(:title, :slug) as o;
 -- optional: after
 select o.id, o.title, o.slug, o.created_at
 from shared.organizations as o
-where :after::uuid is null or o.id > :after
+-- As their policies say, once more: of two policies no index finds the rows.
+where o.id = any (shared.current_organization_ids() || shared.current_organization_id()) and o.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
 order by o.id
 limit :limit;
 

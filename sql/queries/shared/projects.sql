@@ -10,7 +10,7 @@ from shared.create_project(:organization_id, :name, :slug) as p;
 -- optional: after
 select p.id, p.organization_id, p.name, p.slug, p.created_at
 from shared.projects as p
-where p.organization_id = :organization_id and (:after::uuid is null or p.id > :after)
+where p.organization_id = :organization_id and p.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
 order by p.id
 limit :limit;
 
@@ -41,6 +41,6 @@ where e.id = :id and e.project_id = :project_id;
 -- optional: after
 select e.id, e.organization_id, e.project_id, e.slug, e.type, e.created_at
 from shared.environments as e
-where e.project_id = :project_id and (:after::uuid is null or e.id > :after)
+where e.project_id = :project_id and e.id > (select coalesce(:after::uuid, '00000000-0000-0000-0000-000000000000'))
 order by e.id
 limit :limit;
