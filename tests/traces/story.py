@@ -18,10 +18,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import psycopg
 
+from app import sealing
 from app.apiauth import passwords
 from app.binaries import find_binaries
 from app.embedded import Addresses, locate
-from app.sealing import Stamp, derive
 from app.shared import tokens
 from tests.api.conftest import Caller, Json, bearer, created, found_organization, log_in, make_broker, register
 from tests.api.steps import (
@@ -128,7 +128,7 @@ class Story:
 
     def half(self, purpose: str) -> bytes:
         """Return the service's half of a key of which the database has the other."""
-        return derive(self.master_key, purpose)
+        return sealing.derive(self.master_key, purpose)
 
     def under_root_key(self, purpose: str) -> Callable[[bytes, str], bytes]:
         """Return what authenticates a message as who has a dump would: it takes a guess at the service's half."""
@@ -231,11 +231,19 @@ def play(story: Story) -> None:
     impersonate(story, judge, referee)
     _exchange(story, judge)
     _be_refused(story, referrer, agreement)
-    story.remember("master key", story.master_key)
+    _guard_the_master_key(story)
     email, stretched = referrer.email, story.secrets["stretched password of rita"]
     opening = "select true from apiauth.open_session(%s, %s, %s, '1 hour', '1 day')"
     story.ways["open_session"] = Way(opening, stretched, lambda key: (email, key, os.urandom(32)))
     story.ways["enter_session"] = Way("select apiauth.enter_session(%s)", tokens.digest(referrer.token))
+
+
+def _guard_the_master_key(story: Story) -> None:
+    key_id, proof = sealing.key_id(story.master_key), sealing.proof(story.master_key)
+    story.remember("master key", story.master_key)
+    story.remember("proof of the master key", proof)
+    admitting = "select secretstore.admit_master_keys(array[%s], array[%s::bytea]) = '{}'"
+    story.ways["admit_master_keys"] = Way(admitting, proof, lambda key: (key_id, key))
 
 
 def _agree(story: Story, referrer: Caller, referee: Caller) -> Json:
@@ -338,7 +346,7 @@ def _header(jwt: str) -> Json:
 def _log_machines_in(story: Story, caller: Caller) -> None:
     """Log one machine in to the end; approve another, and leave a third waiting."""
     asked = {name: caller.post("/auth/device", json={"name": name}).json() for name in ("one", "two", "three")}
-    stamp = Stamp(story.master_key, "user codes")
+    stamp = sealing.Stamp(story.master_key, "user codes")
     for name, told in asked.items():
         code = told["user_code"]
         story.remember_token(f"device code {name}", told["device_code"])

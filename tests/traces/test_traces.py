@@ -15,8 +15,8 @@ from tests.traces.story import Story, play, play_in_redis
 
 # These take bytes too. What they are given is what they keep, or what they compare for who has entered already.
 KEEPERS = {
-    "admit_master_keys", "close_session", "create_environment", "create_organization_token", "create_personal_token",
-    "create_referral", "find_response", "grant_reads", "issue_environment_keys", "list_sessions", "mint_jwt",
+    "close_session", "create_environment", "create_organization_token", "create_personal_token", "create_referral",
+    "find_response", "grant_reads", "issue_environment_keys", "list_sessions", "mint_jwt",
     "put_version", "register", "request_device", "revoke_sessions", "seal_contact", "start_impersonation",
     "stop_impersonation",
     "take_reads",  # good for ten seconds: tests/schema/test_a11_secrets.py
