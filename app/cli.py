@@ -225,16 +225,19 @@ def psql(as_app: bool, arguments: tuple[str, ...]) -> int:  # noqa: FBT001
 
 @cli.command()
 def check() -> int:
-    """Validate the configuration, the login and the schema, without serving."""
+    """Validate the configuration, the login, the schema and the master key, without serving."""
+    from app import readiness
+
     settings = configured()
     with expected():
         _ = settings.master_key, settings.esign_keys
         with _addresses(settings) as (app_url, owner_url):
             complaints = _complaints(settings, app_url, owner_url) + _secret_complaints(settings)
+            complaints = complaints or readiness.master_key_complaints(app_url, settings.master_keys, is_serving=False)
     for complaint in complaints:
         click.echo(complaint)
     if not complaints:
-        click.echo("The configuration, the login and the schema are good.")
+        click.echo("The configuration, the login, the schema and the master key are good.")
     return FOUND_SOMETHING if complaints else 0
 
 
@@ -335,8 +338,12 @@ def _complaints(settings: "Settings", app_url: str, owner_url: str) -> list[str]
 
 
 def _serve(settings: "Settings", listener: socket.socket) -> None:
+    from app import readiness
     from app.main import create_app
 
+    app_url = settings.app_url.get_secret_value() if settings.app_url else ""
+    if complaints := readiness.master_key_complaints(app_url, settings.master_keys, is_serving=True):
+        raise Refused("the service does not start:\n" + "\n".join(complaints))
     app = create_app(settings)
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host

@@ -33,10 +33,13 @@ ATTEMPTS = 3
 READS_AHEAD = 16  # reads that a connection takes before the first is answered
 COMMANDS_AHEAD = 2  # commands: one works while the next is on its way, and not more wait behind a lock
 
-Kind: TypeAlias = Literal["session", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"]
+Kind: TypeAlias = Literal[
+    "session", "ticket", "personal_token", "organization_token", "secret_key", "public_key", "jwt", "esign"
+]
 
 ENTRANCES: dict[Kind, str] = {
     "session": "select apiauth.enter_session($1, $2, $3)",
+    "ticket": "select apiauth.enter_ticket($1, $2, $3, $4, $5)",
     "personal_token": "select apiauth.enter_token($1, $2, $3)",
     "organization_token": "select apiauth.enter_organization_token($1, $2, $3)",
     "secret_key": "select apiauth.enter_secret_key($1, $2, $3, $4)",
@@ -52,14 +55,14 @@ class Credential:
     """What an entrance proves: the SHA-256 of a token, where its bearer wants to act, and the scopes he needs.
 
     Of a JWT it is the SHA-256 of the signature, and `proof` holds what was signed, the service's half of the key that
-    signs, and which request this is.
+    signs, and which request this is. Of a session in Redis `proof` holds its ticket, and the half that sealed it.
     """
 
     kind: Kind
     digest: bytes = field(repr=False)
     organization: str | None = None
     scopes: tuple[str, ...] = ()
-    proof: tuple[str, bytes, bytes] | None = field(default=None, repr=False)
+    proof: tuple[str | bytes, ...] | None = field(default=None, repr=False)
     branch: str | None = None
 
     @property
@@ -88,6 +91,20 @@ class _Question:
         """Prove the credential for a body that needed no statement."""
         if not self.is_asked and self._entrance:
             await self._pipelines.run(self._entrance)
+
+
+class _Spoken:
+    """The connection of a body whose one statement travels with another's: it waits for both to be known."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.step: asyncio.Future[Step] = loop.create_future()
+        self.rows: asyncio.Future[list[tuple[Any, ...]]] = loop.create_future()
+
+    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Say the statement, and return its rows once they are there."""
+        self.step.set_result(Step(sql, parameters))
+        return await self.rows
 
 
 class Transaction:
@@ -131,7 +148,6 @@ class Database:
             reconnect_timeout=PATIENCE,  # then give up, so that the next request tries at once
         )
         self._notices = Notices(url, _parameters("brokerflow notices"))
-        self._last_answer = 0.0
 
     async def open(self) -> None:
         """Start connecting, without waiting for it: the service starts while PostgreSQL is down."""
@@ -184,7 +200,6 @@ class Database:
     async def transaction(self, credential: Credential | None) -> AsyncIterator[Transaction]:
         """Enter, yield the transaction, commit; any exception rolls back."""
         connection = await self._entered(credential)
-        self._last_answer = time.monotonic()
         guard = _guarded(connection, SILENCE)
         try:
             yield Transaction(connection)
@@ -196,32 +211,27 @@ class Database:
             guard.cancel()
             await self._pool.putconn(connection)
 
-    async def run_then(
+    async def ask_then(
         self,
         credential: Credential | None,
-        body: Callable[[Transaction], Awaitable[T]],
-        then: Callable[[Transaction, T], Awaitable[U]],
-    ) -> U:
-        """Run a body in a transaction, once; when it is committed, go on with its value on the same connection.
+        first: Callable[[Connection], Awaitable[T]],
+        then: Callable[[Connection], Awaitable[U]],
+    ) -> tuple[T, U]:
+        """Run two bodies of one statement each, in one round trip; when the second's runs, the first's is committed.
 
-        What goes on acts as nobody, and each of its statements commits by itself.
+        Only the first enters: the second acts as nobody, and is run whatever becomes of the first. Never repeated.
         """
-        connection = await self._entered(credential)
-        guard = _guarded(connection, SILENCE)
+        one, two = _Spoken(), _Spoken()
         try:
-            value = await body(Transaction(connection))
-            await connection.commit()
-            self._last_success = time.monotonic()
-            await connection.set_autocommit(True)
-            return await then(Transaction(connection), value)
-        except BaseException:
-            await _roll_back(connection)
-            raise
-        finally:
-            guard.cancel()
-            if not connection.closed:
-                await connection.set_autocommit(False)
-            await self._pool.putconn(connection)
+            async with asyncio.TaskGroup() as group:
+                values = group.create_task(_awaited(first(one))), group.create_task(_awaited(then(two)))
+                entrance = () if credential is None else (_entrance(credential),)
+                steps = (*entrance, await one.step), (await two.step,)
+                for spoken, rows in zip((one, two), await self._commands.run_both(*steps), strict=True):
+                    spoken.rows.set_result(rows)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return values[0].result(), values[1].result()
 
     async def server_version(self) -> str:
         """Return PostgreSQL's version, such as 18.4; raises when it does not answer."""
@@ -261,13 +271,22 @@ class Database:
             finally:
                 guard.cancel()
 
+    async def _answers(self) -> bool:
+        """Say whether the server answers those who are connected: then the pool is merely busy."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._reads.run((Step("select 1"),))
+        except (psycopg.Error, DatabaseUnavailable, TimeoutError):
+            return False
+        return True
+
     async def _checked_out(self) -> AsyncConnection[tuple[Any, ...]]:
         """Wait for a connection: briefly when the server answers nobody, longer while the pool is merely busy."""
         while True:
             try:
                 return await self._pool.getconn()
             except PoolTimeout as error:
-                if time.monotonic() - self._last_answer > PATIENCE:
+                if not await self._answers():
                     raise DatabaseUnavailable from error
             except TooManyRequests as error:
                 raise DatabaseUnavailable from error
@@ -284,6 +303,10 @@ async def _enter(connection: AsyncConnection[tuple[Any, ...]], credential: Crede
     """Begin; prove the credential. Nobody proves nothing, but finds out whether the connection is alive."""
     sql, parameters = Step("") if credential is None else _entrance(credential)
     await connection.execute(sql.encode(), parameters)
+
+
+async def _awaited(value: Awaitable[T]) -> T:
+    return await value
 
 
 async def _repeated(attempt: Callable[[], Awaitable[T]]) -> T:

@@ -292,7 +292,8 @@ class Embedded:
             "--data-checksums",
             "--encoding=UTF8",
             "--locale=C",
-            *(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if version >= 17 else []),
+            # What knows the case of letters beyond ASCII: PostgreSQL itself, and before 17 the system.
+            *(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if version >= 17 else ["--lc-ctype=C.UTF-8"]),
             *([] if self._durable else ["--no-sync"]),
         ]
 

@@ -97,8 +97,12 @@ INVALID = Kind(422, "invalid", "A field is not acceptable.")
 KEY_REUSED = Kind(422, "idempotency_key_reused", "This Idempotency-Key was used for another request.")
 TOO_MANY_REQUESTS = Kind(429, "too_many_requests", "Too many requests.", 1)
 SECRET_INTEGRITY = Kind(500, "secret_integrity", "The stored secret was altered, or its master key is not configured.")
+CONTACT_INTEGRITY = Kind(
+    500, "contact_integrity", "The stored contact was altered, or its master key is not configured."
+)
 INTERNAL = Kind(500, "internal", "The service failed; the request_id finds the cause in its log.")
 DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database does not answer; try again.", 1)
+SESSION_STORE_UNAVAILABLE = Kind(503, "session_store_unavailable", "The session store does not answer; try again.", 1)
 PROVIDER_UNAVAILABLE = Kind(
     503, "provider_unavailable", "The login provider does not answer as it should; try again.", 5
 )

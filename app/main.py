@@ -2,14 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
 from app.agreement import routes as agreement
-from app.apiauth import device, environment_keys, jwts, oidc, oidc_flows, organization_tokens, sessions
+from app.apiauth import (
+    device,
+    environment_keys,
+    impersonations,
+    jwts,
+    oidc,
+    oidc_flows,
+    organization_tokens,
+    sessions,
+)
 from app.apiauth import routes as apiauth
 from app.apiauth.esign_keys import EsignTrust
 from app.apiauth.limits import limit_credential
@@ -43,6 +52,9 @@ from app.shared.pagination import provide_page
 from app.shared.requests import StrictRequest, check_request, observed
 from app.vote import routes as vote
 
+if TYPE_CHECKING:
+    from app.tickets import Tickets
+
 HANDLERS: list[Any] = [
     *health.handlers,
     *catalog.handlers,
@@ -59,6 +71,7 @@ HANDLERS: list[Any] = [
     *secretstore.handlers,
     *jwts.handlers,
     *sessions.handlers,
+    *impersonations.handlers,
     *oidc.handlers,
     *device.handlers,
     *agreement.handlers,
@@ -112,6 +125,7 @@ def _state(settings: Settings, database: Database) -> State:
             "answers": Sealer(settings.master_key, "stored answers", settings.master_keys[1:]),
             "jwt_half": derive(settings.master_key, "JWTs"),
             "cursors": Stamp(settings.master_key, "cursors"),
+            "tickets": _tickets(settings),
             "secret_cache": cache,
             "secret_keys": secret_keys,
             "secrets": secrets_at(settings.secret_place, _own_store(settings, database, secret_keys, cache)),
@@ -121,6 +135,15 @@ def _state(settings: Settings, database: Database) -> State:
             "user_codes": Stamp(settings.master_key, "user codes"),
         }
     )
+
+
+def _tickets(settings: Settings) -> "Tickets | None":
+    """Return the sessions in Redis; None, and nothing of Redis imported, where they live in PostgreSQL."""
+    if settings.session_url is None:
+        return None
+    from app.tickets import Tickets  # noqa: PLC0415
+
+    return Tickets(settings.session_url.get_secret_value(), derive(settings.master_key, "tickets"))
 
 
 def _own_store(settings: Settings, database: Database, keyring: Keyring, cache: SealedCache) -> SecretStore | None:
@@ -152,5 +175,7 @@ async def _connected(app: Litestar) -> AsyncIterator[None]:
     finally:
         await app.state.secret_cache.stop()
         await database.close()
+        if (tickets := app.state.tickets) is not None:
+            await tickets.close()
         if logins is not None:
             await logins.close()

@@ -38,6 +38,9 @@ FIRST_PAUSE: Final = 0.05  # seconds until a lost connection is tried again; the
 LONGEST_PAUSE: Final = 1.0
 MOST_PREPARED: Final = 500  # statements a connection; what comes later is parsed each time
 
+# A statement that the connection knew is gone, or gives other columns than before.
+STALE: Final = (InvalidSqlStatementName, FeatureNotSupported)
+
 Row: TypeAlias = tuple[Any, ...]
 Connect: TypeAlias = Callable[[], Any]
 
@@ -78,13 +81,14 @@ class _Statement(_Segment):
 
 
 class _Request(_Segment):
-    """A request's steps, and who waits for the rows of the last."""
+    """A request's steps, and who waits for the rows of the last. One in a chain is never sent again by itself."""
 
-    __slots__ = ("future", "is_repeated", "since", "statements", "steps")
+    __slots__ = ("future", "is_chained", "is_repeated", "since", "statements", "steps")
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], *, is_chained: bool = False) -> None:
         super().__init__()
         self.steps = steps
+        self.is_chained = is_chained
         self.statements: list[_Statement | None] = []
         self.future: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
         self.since = time.monotonic()
@@ -94,6 +98,12 @@ class _Request(_Segment):
         """Tell who waits, unless he went away."""
         if not self.future.done():
             self.future.set_exception(error)
+
+    def leave(self) -> None:
+        """Stop waiting, and take note of an error, lest asyncio complains that nobody did."""
+        if self.future.done() and not self.future.cancelled():
+            self.future.exception()
+        self.future.cancel()
 
 
 class Pipelines:
@@ -109,7 +119,7 @@ class Pipelines:
         self._reads = reads
         self._depth = depth
         self._queue = queue
-        self._waiting: deque[_Request] = deque()
+        self._waiting: deque[tuple[_Request, ...]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._pipelines = [_Pipeline(connect, self) for _ in range(connections)]
 
@@ -121,7 +131,7 @@ class Pipelines:
     async def close(self) -> None:
         """Let what was sent finish, refuse what waits, close the connections."""
         while self._waiting:
-            self._waiting.popleft().fail(DatabaseUnavailable())
+            _refuse(self._waiting.popleft())
         if self._sweeper is not None:
             self._sweeper.cancel()
         await asyncio.gather(*(pipeline.close() for pipeline in self._pipelines))
@@ -133,20 +143,44 @@ class Pipelines:
         come while the server was away. Whoever is cancelled stops waiting; what was sent is carried out.
         """
         request = _Request(steps)
+        self._submit((request,))
+        return await request.future
+
+    async def run_both(self, first: Sequence[Step], then: Sequence[Step]) -> tuple[list[Row], list[Row]]:
+        """Run two transactions, the second on the heels of the first: when it begins, the first has ended.
+
+        Both run whatever becomes of the first; its error is the one that is raised.
+        """
+        chain = _Request(first, is_chained=True), _Request(then, is_chained=True)
+        self._submit(chain)
+        try:
+            await asyncio.wait([request.future for request in chain])
+            rows = chain[0].future.result()
+        except STALE:
+            return await self.run(first), await self.run(then)
+        finally:
+            for request in chain:
+                request.leave()
+        try:
+            return rows, chain[1].future.result()
+        except STALE:
+            return rows, await self.run(then)
+
+    def _submit(self, requests: tuple[_Request, ...]) -> None:
         if not self._waiting and (pipeline := self._shortest()) is not None:
-            pipeline.send(request)
+            pipeline.send_all(requests)
         elif len(self._waiting) < self._queue:
-            self._waiting.append(request)
+            self._waiting.append(requests)
             self._sweep_soon()
         else:
             raise DatabaseUnavailable
-        return await request.future
 
     def proceed(self, pipeline: "_Pipeline") -> None:
         """Send what waits, as far as the connection takes it."""
         while self._waiting and pipeline.is_open and pipeline.length < self._depth:
-            if not (request := self._waiting.popleft()).future.done():
-                pipeline.send(request)
+            requests = self._waiting.popleft()
+            if not requests[0].future.done():
+                pipeline.send_all(requests)
 
     def repeat(self, request: _Request, error: psycopg.Error) -> bool:
         """Have a request whose connection was lost wait for another, where that does no harm.
@@ -154,7 +188,7 @@ class Pipelines:
         A read does none. Of a command PostgreSQL must have said that it ends the session (57P01), which it says
         instead of committing; mere silence may hide a commit.
         """
-        is_harmless = self._reads or isinstance(error, AdminShutdown)
+        is_harmless = not request.is_chained and (self._reads or isinstance(error, AdminShutdown))
         if not is_harmless or request.future.done() or time.monotonic() - request.since > PATIENCE:
             return False
         self.take_back(request)
@@ -163,7 +197,7 @@ class Pipelines:
     def take_back(self, request: _Request) -> None:
         """Have a request wait for another connection, before all others."""
         request.results.clear()
-        self._waiting.appendleft(request)
+        self._waiting.appendleft((request,))
         self._sweep_soon()
         asyncio.get_running_loop().call_soon(self._proceed)
 
@@ -184,13 +218,13 @@ class Pipelines:
         self._sweeper = None
         now = time.monotonic()
         is_silent = now - self.last_answer > PATIENCE
-        while self._waiting and (self._waiting[0].future.done() or (is_silent and self._is_late(now))):
-            self._waiting.popleft().fail(DatabaseUnavailable())
+        while self._waiting and (self._waiting[0][0].future.done() or (is_silent and self._is_late(now))):
+            _refuse(self._waiting.popleft())
         if self._waiting:
             self._sweep_soon()
 
     def _is_late(self, now: float) -> bool:
-        return now - self._waiting[0].since > PATIENCE
+        return now - self._waiting[0][0].since > PATIENCE
 
 
 class _Pipeline:
@@ -262,6 +296,14 @@ class _Pipeline:
         self._socket = socket.socket(fileno=os.dup(self._line.socket))
         asyncio.get_running_loop().add_reader(self._socket, self._read)
 
+    def send_all(self, requests: Sequence[_Request]) -> None:
+        """Send requests one behind the other; their answers go to their futures."""
+        for request in requests:
+            if self.is_open:
+                self.send(request)
+            else:
+                request.fail(psycopg.OperationalError("the connection was lost before this was sent"))
+
     def send(self, request: _Request) -> None:
         """Send a request; the answer goes to its future."""
         try:
@@ -279,7 +321,7 @@ class _Pipeline:
             self._sync(request)
         except psycopg.OperationalError as error:
             if not self._sent or self._sent[-1] is not request:  # then it did not leave whole
-                self._group.take_back(request)
+                self._group.take_back(request) if not request.is_chained else request.fail(error)
             self._lose(error)
 
     def _dumped(self, parameters: Sequence[object]) -> tuple[Sequence[Any], tuple[int, ...], Sequence[Any]]:
@@ -378,17 +420,19 @@ class _Pipeline:
 
         That is so after a DISCARD by whoever stands between, and after DDL: nothing of the request was carried out.
         """
-        is_gone = isinstance(error, InvalidSqlStatementName | FeatureNotSupported)
+        is_gone = isinstance(error, STALE)
         causes = [each.error for each in request.statements if each is not None and each.error is not None]
         if is_gone and causes:
             request.fail(causes[0])
-        elif is_gone and not request.is_repeated and not request.future.done():
+            return
+        if is_gone:
             self._prepared.clear()
-            request.is_repeated = True
-            request.results.clear()
-            self.send(request)
-        else:
+        if not is_gone or request.is_repeated or request.is_chained or request.future.done():
             request.fail(error)
+            return
+        request.is_repeated = True
+        request.results.clear()
+        self.send(request)
 
     def _lose(self, error: psycopg.OperationalError) -> None:
         """Give the connection up; who was sent and not answered goes to another, or is told that nobody knows."""
@@ -426,3 +470,8 @@ class _Pipeline:
             self._lose(psycopg.OperationalError("the server is silent"))
         else:
             self._watch_soon()
+
+
+def _refuse(requests: Sequence[_Request]) -> None:
+    for request in requests:
+        request.fail(DatabaseUnavailable())

@@ -1,8 +1,11 @@
-"""Says why BrokerFlow must not serve: a login with the wrong powers, or a schema that is not the one in sql/."""
+"""Says why BrokerFlow must not serve: a login with the wrong powers, or a master key that is not this database's."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import psycopg
+
+from app.sealing import key_id, proof
 
 OLDEST = 150000
 OPENS_SESSIONS = "open_identity_session"
@@ -92,6 +95,30 @@ def _complaints(url: str, post: Post, *, is_production: bool) -> list[str]:
         *(mighty or _reach_complaints(login, post)),
         *([] if login.is_quiet or not is_production else [_noise_complaint(login)]),
     ]
+
+
+def master_key_complaints(app_url: str, master_keys: Sequence[bytes], *, is_serving: bool) -> list[str]:
+    """Return a sentence for each master key that sealed something in the database and is not configured.
+
+    The first key of a service that is going to serve is made known to the database.
+    """
+    with psycopg.connect(app_url, connect_timeout=5) as connection:
+        row = connection.execute(
+            "select secretstore.admit_master_keys(%s, %s)",
+            [[key_id(key) for key in master_keys], [proof(key) for key in master_keys]],
+        ).fetchone()
+        if not is_serving:
+            connection.rollback()
+    return [missing_master_key(name) for name in (row or ([],))[0]]
+
+
+def missing_master_key(name: str) -> str:
+    """Say that a master key is needed."""
+    return (
+        f"BROKERFLOW_MASTER_KEY (or master.key in the home folder) lacks the master key {name}, which sealed secrets "
+        "or contacts of this database: list it behind the one that is to seal; brokerflow secret rotate-master makes "
+        "it needless, and with --lost forgets one that is lost."
+    )
 
 
 def _power_complaints(login: Login, post: Post) -> list[str]:

@@ -117,6 +117,11 @@ def key_id(master_key: bytes) -> str:
     return hashlib.sha256(master_key).hexdigest()[:16]
 
 
+def proof(master_key: bytes) -> bytes:
+    """Return what only who holds a master key can say, and what opens nothing."""
+    return derive(master_key, "proof")
+
+
 def _encrypt(key: bytes, plaintext: bytes, context: bytes) -> bytes:
     nonce = os.urandom(NONCE_BYTES)
     return VERSION + nonce + AESGCM(key).encrypt(nonce, plaintext, VERSION + context)

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from app.binaries import find_binaries
 from app.embedded import DEPLOYER, LOGIN, RUNTIME, Embedded, prepare_roles
 
 IMAGE = "postgres:18"
@@ -32,18 +33,21 @@ class Found(NamedTuple):
 
 
 @contextmanager
-def found_server(url: str | None, *, durable: bool = False, supervised: bool = False) -> Iterator[Found]:
+def found_server(
+    url: str | None, *, version: str | None = None, durable: bool = False, supervised: bool = False
+) -> Iterator[Found]:
     """Yield the server of a URL, else one of Docker's, else an embedded one; what was started is stopped afterwards.
 
-    The embedded one is quick, and forgets what was committed when it is killed, unless it is to be `durable`.
+    The embedded one is quick, and forgets what was committed when it is killed, unless it is to be `durable`. It is
+    also what runs a major `version` that is asked for. Raises EmbeddedError where there is no such PostgreSQL.
     """
     if url:
         yield Found(url)
-    elif _docker_answers():
+    elif version is None and _docker_answers():
         with _docker_url() as docker_url:
             yield Found(docker_url)
     else:
-        with _embedded(durable=durable, supervised=supervised) as server:
+        with _embedded(version, durable=durable, supervised=supervised) as server:
             yield Found(server.superuser_url, server)
 
 
@@ -138,11 +142,13 @@ def _docker_url() -> Iterator[str]:
 
 
 @contextmanager
-def _embedded(*, durable: bool, supervised: bool) -> Iterator[Embedded]:
+def _embedded(version: str | None, *, durable: bool, supervised: bool) -> Iterator[Embedded]:
+    binaries = find_binaries() if version is None else find_binaries(version)
+    settings = {"max_connections": MANY}
     with (
         temporary_folder("server") as folder,
         Embedded(
-            folder / "home", durable=durable, supervised=supervised, settings={"max_connections": MANY}
+            folder / "home", binaries=binaries, durable=durable, supervised=supervised, settings=settings
         ) as embedded,
     ):
         yield embedded

@@ -227,10 +227,10 @@ class Settings(BaseSettings):
 
     @field_validator("session_url")
     @classmethod
-    def _refuse_session_url(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_session_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            raise ValueError("is not supported yet: leave it unset, and sessions live in PostgreSQL")
-        return None
+            _require_redis_url(value.get_secret_value())
+        return value
 
 
 def load() -> Settings:
@@ -274,6 +274,20 @@ def _database_url(text: str) -> str:
     except ProgrammingError:  # its message may quote the password
         raise ValueError("is no PostgreSQL URL: percent-encode special characters in its parts") from None
     return text
+
+
+def _require_redis_url(text: str) -> None:
+    """Refuse what redis-py would refuse later, or take for another place than was meant."""
+    try:
+        url = urlsplit(text)
+        place = url.path if url.scheme == "unix" else url.hostname if url.port != 0 else None
+    except ValueError:  # its message may quote the password
+        place = None
+    else:
+        is_numbered = url.scheme == "unix" or re.fullmatch(r"/?|/\d+", url.path)
+        place = place if is_numbered and url.scheme in {"redis", "rediss", "unix"} else None
+    if not place:
+        raise ValueError("should be redis://host:port/number, rediss://... or unix:///path")
 
 
 def _secret_place(text: str) -> SecretPlace:

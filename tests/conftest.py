@@ -1,4 +1,7 @@
-"""Gives every test a real PostgreSQL: the one of BROKERFLOW_TEST_URL, else Docker's, else the embedded one."""
+"""Gives every test a real PostgreSQL: the one of BROKERFLOW_TEST_URL, else Docker's, else the embedded one.
+
+BROKERFLOW_TEST_POSTGRES names a major version to run them on, in place of Docker: one of the wheel, or the system's.
+"""
 
 import os
 import secrets
@@ -64,7 +67,10 @@ def anyio_backend() -> str:
 def server() -> Iterator[Server]:
     """The server of this session, without what dead sessions left on it."""
     with (
-        found_server(os.environ.get("BROKERFLOW_TEST_URL")) as (url, _),
+        found_server(os.environ.get("BROKERFLOW_TEST_URL"), version=os.environ.get("BROKERFLOW_TEST_POSTGRES")) as (
+            url,
+            _,
+        ),
         psycopg.connect(url, autocommit=True) as admin,
     ):
         run = secrets.randbits(48)

@@ -10,8 +10,8 @@ from litestar.params import FromPath, JSONBody
 
 from app.agreement import queries
 from app.agreement.queries import ContactRead, SealedContact
-from app.errors import CONFLICT, CONTACT_READ_CONSUMED
-from app.sealing import Envelope, Sealer
+from app.errors import CONFLICT, CONTACT_INTEGRITY, CONTACT_READ_CONSUMED, INTERNAL, Refusal
+from app.sealing import Envelope, SealBroken, Sealer
 from app.shared.actor import Actor
 from app.shared.credentials import PERSON, takes
 from app.shared.openapi import problem_spec
@@ -79,7 +79,10 @@ async def shred_contact(actor: Actor, referral_id: FromPath[UUID]) -> Response[N
     "/api/agreements/{agreement_id:uuid}/contact-reads",
     tags=["contacts"],
     summary="Read a client's contact",
-    responses={409: problem_spec(CONFLICT, CONTACT_READ_CONSUMED)},
+    responses={
+        409: problem_spec(CONFLICT, CONTACT_READ_CONSUMED),
+        500: problem_spec(INTERNAL, CONTACT_INTEGRITY),
+    },
     opt=takes(PERSON, "contacts:read"),
 )
 async def read_contact(
@@ -120,9 +123,13 @@ def sealed(request: Request[Any, Any, Any], referral_id: UUID, contact: Contact)
 
 
 def opened(request: Request[Any, Any, Any], contact: SealedContact) -> Contact:
-    """Open a contact that the vault handed out; raises SealBroken."""
+    """Open a contact that the vault handed out; raises Refusal (500) where it was altered."""
     envelope = Envelope(contact.wrapped_key, contact.ciphertext)
-    return msgspec.json.decode(_sealer(request).disclose(envelope, context_of(contact.referral_id)), type=Contact)
+    try:
+        opened = _sealer(request).disclose(envelope, context_of(contact.referral_id))
+    except SealBroken:
+        raise Refusal(CONTACT_INTEGRITY, axiom="A2") from None
+    return msgspec.json.decode(opened, type=Contact)
 
 
 def sealer_of(master_keys: Sequence[bytes]) -> Sealer:

@@ -223,6 +223,7 @@ class TimelineEvent(Struct, frozen=True):
     credential_kind: CredentialKind
     user_id: UUID | None
     organization_id: UUID | None
+    impersonator_id: UUID | None
     corrects_seq: int | None
 
 

@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from litestar import Request, Response, get
 from litestar.datastructures import Cookie
@@ -14,6 +14,7 @@ from app.apiauth import oidc_flows, queries
 from app.apiauth.limits import limit
 from app.apiauth.oidc_flows import Flow
 from app.apiauth.oidc_provider import Callback, Identity, Provider
+from app.apiauth.sessions import keep
 from app.database import Database, Transaction
 from app.errors import NOT_FOUND, PROVIDER_UNAVAILABLE, TOO_MANY_REQUESTS, UNAUTHENTICATED, Refusal, invalid
 from app.settings import OidcSettings, Settings
@@ -75,6 +76,14 @@ def provide_callback(
     return Callback(sent, code, error, iss)
 
 
+class _Held(NamedTuple):
+    """A session by the digest of its token, with its ticket where sessions live in Redis."""
+
+    digest: bytes | None = None
+    ticket: str | None = None
+    half: bytes | None = None
+
+
 @get(
     CALLBACK,
     tags=["auth"],
@@ -92,23 +101,25 @@ async def finish_login(
     await limit(request, visitor, "login")
     identity = await logins.provider.identify(callback, flow, _redirect_uri(request))
     token = tokens.mint(Prefix.SESSION)
+    held = await _held(request)
     await logins.database.run(
-        None, partial(_open_session, settings=settings, identity=identity, held=_held(request), token=token)
+        None, partial(_open_session, settings=settings, identity=identity, held=held, token=token)
     )
+    await keep(request, visitor, token)
     cookie = session_cookie(token, max_age=settings.session_absolute, production=settings.is_production)
     return _redirect(flow.path, cookie, _flow_cookie(request, None))
 
 
-async def _open_session(
-    db: Transaction, settings: Settings, identity: Identity, held: bytes | None, token: str
-) -> None:
+async def _open_session(db: Transaction, settings: Settings, identity: Identity, held: _Held, token: str) -> None:
     await queries.open_identity_session(
         db,
         issuer=identity.issuer,
         subject=identity.subject,
         verified_email=identity.verified_email,
         full_name=identity.full_name,
-        held=held,
+        held=held.digest,
+        held_ticket=held.ticket,
+        half=held.half,
         digest=tokens.digest(token),
         idle=timedelta(seconds=settings.session_idle),
         lifetime=timedelta(seconds=settings.session_absolute),
@@ -122,10 +133,13 @@ def _logins(request: Request[Any, Any, Any]) -> Logins:
     return logins
 
 
-def _held(request: Request[Any, Any, Any]) -> bytes | None:
-    """Return the digest of the session that the browser has: it may show that the account is the same person's."""
+async def _held(request: Request[Any, Any, Any]) -> _Held:
+    """Return the session that the browser has: it may show that the account is the same person's."""
     token = request.cookies.get(cookie_name(production=request.app.state.production), "")
-    return tokens.digest(token) if tokens.prefix_of(token) is Prefix.SESSION else None
+    if tokens.prefix_of(token) is not Prefix.SESSION:
+        return _Held()
+    digest, store = tokens.digest(token), request.app.state.tickets
+    return _Held(digest, await store.find(digest), store.half) if store else _Held(digest)
 
 
 def _redirect_uri(request: Request[Any, Any, Any]) -> str:

@@ -55,6 +55,22 @@ class Environment(Struct, frozen=True):
     created_at: datetime
 
 
+class StartedImpersonation(Struct, frozen=True):
+    """A row of start_impersonation."""
+
+    id: UUID
+    started_at: datetime
+    ends_at: datetime
+    ticket: str | None
+
+
+class StoppedImpersonation(Struct, frozen=True):
+    """A row of stop_impersonation."""
+
+    expires_at: datetime
+    ticket: str | None
+
+
 class MintedJwt(Struct, frozen=True):
     """A row of mint_jwt."""
 
@@ -251,6 +267,8 @@ async def open_identity_session(
     digest: bytes,
     idle: timedelta,
     lifetime: timedelta,
+    held_ticket: str | None = None,
+    half: bytes | None = None,
 ) -> datetime:
     """Open a session of whom a provider has named, as the login role; tell when it ends."""
     result: datetime = await value(
@@ -265,9 +283,39 @@ async def open_identity_session(
             "digest": digest,
             "idle": idle,
             "lifetime": lifetime,
+            "held_ticket": held_ticket,
+            "half": half,
         },
     )
     return result
+
+
+async def start_impersonation(
+    db: Connection,
+    *,
+    user_id: UUID,
+    reason: str,
+    lifetime: timedelta,
+    digest: bytes,
+    ticket: str | None = None,
+    half: bytes | None = None,
+) -> StartedImpersonation:
+    """Act as a user from now on, as the platform admin whose session asks, under a new token."""
+    return await one(
+        db,
+        _QUERIES["start_impersonation"],
+        StartedImpersonation,
+        {"user_id": user_id, "reason": reason, "lifetime": lifetime, "digest": digest, "ticket": ticket, "half": half},
+    )
+
+
+async def stop_impersonation(
+    db: Connection, *, digest: bytes, ticket: str | None = None, half: bytes | None = None
+) -> StoppedImpersonation:
+    """Be oneself again, under a new token."""
+    return await one(
+        db, _QUERIES["stop_impersonation"], StoppedImpersonation, {"digest": digest, "ticket": ticket, "half": half}
+    )
 
 
 async def mint_jwt(
@@ -392,18 +440,39 @@ async def open_session(
     )
 
 
-async def close_session(db: Connection) -> bool:
-    """End the session that asks; false where the credential is none."""
-    result: bool = await value(db, _QUERIES["close_session"], {})
+async def close_session(db: Connection, *, tickets: list[str], half: bytes | None = None) -> bool:
+    """End the session that asks, by its ticket where it has one; false where the credential is none."""
+    result: bool = await value(db, _QUERIES["close_session"], {"tickets": tickets, "half": half})
     return result
 
 
-async def list_sessions(db: Connection, *, after: UUID | None = None, limit: int) -> list[Session]:
+async def list_sessions(
+    db: Connection,
+    *,
+    tickets: list[str],
+    seen_at: list[datetime],
+    half: bytes | None = None,
+    after: UUID | None = None,
+    limit: int,
+) -> list[Session]:
     """List the live sessions of the user whose session asks, newest first."""
-    return await many(db, _QUERIES["list_sessions"], Session, {"after": after, "limit": limit})
+    return await many(
+        db,
+        _QUERIES["list_sessions"],
+        Session,
+        {"tickets": tickets, "seen_at": seen_at, "half": half, "after": after, "limit": limit},
+    )
 
 
-async def revoke_sessions(db: Connection, *, id: UUID | None = None) -> int:
+async def revoke_sessions(
+    db: Connection, *, id: UUID | None = None, tickets: list[str], half: bytes | None = None
+) -> int:
     """End one session of the user whose session asks, or all of them; tell how many."""
-    result: int = await value(db, _QUERIES["revoke_sessions"], {"id": id})
+    result: int = await value(db, _QUERIES["revoke_sessions"], {"id": id, "tickets": tickets, "half": half})
+    return result
+
+
+async def exchange_session(db: Connection, *, digest: bytes, half: bytes) -> str:
+    """Take a session that was just opened out of its table; returns the ticket that says the same."""
+    result: str = await value(db, _QUERIES["exchange_session"], {"digest": digest, "half": half})
     return result

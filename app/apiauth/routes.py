@@ -1,4 +1,4 @@
-"""Register, log in, log out, and the personal access tokens of a user."""
+"""Register, log in, and the personal access tokens of a user."""
 
 from datetime import timedelta
 from typing import Any
@@ -11,12 +11,13 @@ from app.apiauth import passwords, queries
 from app.apiauth.limits import limit
 from app.apiauth.models import CreatedToken, Login, NewToken, OpenedSession, Registration
 from app.apiauth.queries import PersonalToken, RegisteredUser
+from app.apiauth.sessions import keep
 from app.errors import CONFLICT, NOT_FOUND, TOO_MANY_REQUESTS, UNAUTHENTICATED, Refusal
 from app.queries import Connection
 from app.settings import Settings
 from app.shared import tokens
 from app.shared.actor import Actor, Visitor
-from app.shared.credentials import PERSON, SESSION, session_cookie, takes
+from app.shared.credentials import PERSON, session_cookie, takes
 from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
 from app.shared.tokens import Prefix
@@ -55,6 +56,7 @@ async def log_in(request: Request[Any, Any, Any], visitor: Visitor, data: JSONBo
     key = await passwords.stretch(data.password, salt)
     token = tokens.mint(Prefix.SESSION)
     response = await visitor.answer(lambda db: _open_session(db, settings, data.email, key, token))
+    await keep(request, visitor, token)
     cookie = session_cookie(token, max_age=settings.session_absolute, production=settings.is_production)
     response.set_cookie(cookie)
     return response
@@ -71,14 +73,6 @@ async def _open_session(db: Connection, settings: Settings, email: str, key: byt
     )
     user = RegisteredUser(session.user_id, session.email, session.full_name, session.created_at)
     return OpenedSession(token, session.expires_at, user)
-
-
-@post("/auth/logout", tags=["auth"], summary="Log out", status_code=204, opt=takes(SESSION))
-async def log_out(request: Request[Any, Any, Any], actor: Actor) -> Response[None]:
-    """End the session that asks, from the next statement on, and take its cookie back."""
-    response = await actor.effect(queries.close_session)
-    response.set_cookie(session_cookie("", max_age=0, production=request.app.state.production))
-    return response
 
 
 @post(
@@ -135,4 +129,4 @@ async def _revoke(db: Connection, token_id: UUID) -> None:
         raise Refusal(NOT_FOUND)
 
 
-handlers = [register, log_in, log_out, create_token, list_tokens, revoke_token, revoke_own_token]
+handlers = [register, log_in, create_token, list_tokens, revoke_token, revoke_own_token]

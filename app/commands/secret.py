@@ -22,8 +22,10 @@ from app.commands.client import TOKEN, Service
 from app.commands.secretclient import Read, path_of, put, read_all, served_within
 from app.database import Transaction
 from app.queries import register_adapters
+from app.readiness import missing_master_key
 from app.rotation import Rotation, Wrapped, rotate
-from app.sealing import Keyring, key_id
+from app.sealing import Keyring, key_id, proof
+from app.secretstore import queries
 from app.secretstore.rotation import wrapped_keys
 from app.secretstore.values import PURPOSE
 
@@ -178,7 +180,8 @@ def _variable(key: str, prefix: str) -> str:
 
 
 @command.command("rotate-master")
-def rotate_master() -> int:
+@click.option("--lost", is_flag=True, help="Forget master keys that are lost: what they wrap stays closed for good.")
+def rotate_master(lost: bool) -> int:  # noqa: FBT001
     """Wrap every key of secrets and contacts with the first of the keys in BROKERFLOW_MASTER_KEY.
 
     Run it with BROKERFLOW_OWNER_URL set, once every service process knows both keys. It may be stopped at any time;
@@ -186,7 +189,7 @@ def rotate_master() -> int:
     """
     settings = configured()
     with expected(), _addresses(settings) as (_, owner_url):
-        done = asyncio.run(_rotate(owner_url, settings.master_keys))
+        done = asyncio.run(_rotate(owner_url, settings.master_keys, lost=lost))
     for name, rotation in done.items():
         click.echo(f"{rotation.rewrapped} {name} are wrapped anew, by master key {key_id(settings.master_key)}.")
         if rotation.unopened:
@@ -194,19 +197,25 @@ def rotate_master() -> int:
     return FOUND_SOMETHING if any(rotation.unopened for rotation in done.values()) else 0
 
 
-async def _rotate(owner_url: str, master_keys: Sequence[bytes]) -> dict[str, Rotation]:
+async def _rotate(owner_url: str, master_keys: Sequence[bytes], *, lost: bool) -> dict[str, Rotation]:
     connection = await psycopg.AsyncConnection.connect(
         owner_url, autocommit=True, options=VAULT, cursor_factory=psycopg.AsyncRawCursor
     )
     register_adapters(connection)
     async with connection:
         db = Transaction(connection)
-        return {
+        ids, proofs = [key_id(key) for key in master_keys], [proof(key) for key in master_keys]
+        if not lost and (missing := await queries.admit_master_keys(db, ids=ids, proofs=proofs)):
+            raise Refused("\n".join(map(missing_master_key, missing)))
+        done = {
             "secret versions": await _shown(
                 wrapped_keys(db, Keyring(master_keys, PURPOSE)), "Wrapping keys of secrets"
             ),
-            "contacts": await _shown(wrapped_contacts(db, sealer_of(master_keys)), "Wrapping keys of contacts"),
+            "contacts": await _shown(wrapped_contacts(db, sealer_of(master_keys)), "Keys of contacts"),
         }
+        if lost or not any(rotation.unopened for rotation in done.values()):
+            await queries.keep_master_key(db, id=ids[0], proof=proofs[0])
+        return done
 
 
 async def _shown(kind: Wrapped[Any], title: str) -> Rotation:

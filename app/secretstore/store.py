@@ -141,11 +141,19 @@ class SecretStore:
         number, digest = os.urandom(32), self._credential.digest if self._credential else b""
         asker = Asker(digest, self.environment_id, version)
         held = {} if self._cache is None else self._cache.find(asker, keys)
-        grants, taken = await self._database.run_then(
-            self._credential,
-            lambda db: self._granted(db, number, keys, version, held),
-            lambda db, grants: _taken(db, number, grants),
-        )
+
+        async def grant(db: Connection) -> list[ReadGrant]:
+            return await self._granted(db, number, keys, version, held)
+
+        async def take(db: Connection) -> list[SealedVersion]:
+            return await queries.take_reads(db, number=number)
+
+        if len(held) < len(keys):  # the taking follows on the grant's heels, and finds what that committed
+            grants, taken = await self._database.ask_then(self._credential, grant, take)
+        else:
+            grants = await self._database.ask(self._credential, grant)
+            is_granted = any(grant.refusal is None and not grant.is_held for grant in grants)
+            taken = await self._database.ask(None, take) if is_granted else []
         hits = {grant.key: held[grant.key] for grant in grants if grant.is_held and grant.refusal is None}
         if self._cache is not None:
             self._cache.keep(asker, taken, hits)
@@ -239,11 +247,6 @@ class SecretStore:
             return values.open_sealed(self._keyring, sealed)
         except SecretAltered:
             return None
-
-
-async def _taken(db: Connection, number: bytes, grants: list[ReadGrant]) -> tuple[list[ReadGrant], list[SealedVersion]]:
-    is_granted = any(grant.refusal is None and not grant.is_held for grant in grants)
-    return grants, await queries.take_reads(db, number=number) if is_granted else []
 
 
 def _count(reading: Reading) -> None:

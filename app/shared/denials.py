@@ -10,7 +10,7 @@ from litestar.enums import ScopeType
 from litestar.types import Scope
 
 from app.database import Credential, Database
-from app.errors import RecordedRefusal, Refusal, refusal_of
+from app.errors import CONTACT_INTEGRITY, SECRET_INTEGRITY, RecordedRefusal, Refusal, refusal_of
 from app.queries import Connection, RowMissing
 from app.shared import queries
 from app.shared.axioms import AxiomTable
@@ -23,6 +23,7 @@ Recorder = Callable[[Scope, str], Callable[[Connection], Awaitable[None]]]
 reason it makes the body of the transaction."""
 
 RECORDED = frozenset({403, 404, 409, 412})
+ALTERED = frozenset({SECRET_INTEGRITY, CONTACT_INTEGRITY})
 
 
 async def record_denial(error: Exception, scope: Scope) -> None:
@@ -41,7 +42,8 @@ async def record_denial(error: Exception, scope: Scope) -> None:
     if credential is None or (method in SAFE_METHODS and "denial" not in scope["route_handler"].opt):
         return
     refusal = refusal_of(error, axioms, deleting=method == "DELETE")
-    if refusal.kind.status in RECORDED and not isinstance(refusal, RecordedRefusal):
+    is_recorded = refusal.kind.status in RECORDED or refusal.kind in ALTERED
+    if is_recorded and not isinstance(refusal, RecordedRefusal):
         await _write(scope, credential, refusal)
 
 

@@ -1,7 +1,8 @@
 """Is the service up, what is it, and what does it measure."""
 
+import asyncio
 from importlib.metadata import version
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 import psycopg
@@ -19,27 +20,32 @@ T = TypeVar("T")
 VERSION = version("brokerflow")
 NEWEST_CHAPTER = max(path.stem for path in migrations.SCHEMA.glob("*.sql") if ".rollback" not in path.name)
 
-Status = Annotated[Literal["ok", "unavailable"], msgspec.Meta(examples=["ok"])]
+Told: TypeAlias = Literal["ok", "unavailable"]
+Verdict: TypeAlias = Literal["ok", "pending", "altered", "unknown"]
+
+Status = Annotated[Told, msgspec.Meta(examples=["ok"])]
 
 metrics = PrometheusConfig(app_name="brokerflow", prefix="brokerflow", group_path=True, exclude=["^/metrics"])
 
 
-class Health(msgspec.Struct, frozen=True):
-    """Whether the service can work."""
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether the service can work; `session_store` is told where sessions live in Redis."""
 
     status: Status
     database: Status
+    session_store: Status | None = None
 
 
-class SystemHealth(msgspec.Struct, frozen=True):
+class SystemHealth(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the service can work, and on the schema that it was written for."""
 
     status: Status
     database: Status
     schema: Annotated[
-        Literal["ok", "pending", "altered", "unknown"],
+        Verdict,
         msgspec.Meta(description="pending: chapters to apply; altered: applied ones were edited", examples=["ok"]),
     ]
+    session_store: Status | None = None
 
 
 class SystemInfo(msgspec.Struct, frozen=True):
@@ -60,24 +66,24 @@ def read_metrics() -> Response[bytes]:
 async def healthz(request: Request[Any, Any, Any]) -> Response[Health]:
     """Answer 200 when the service can work, and 503 within two seconds when it cannot."""
     database: Database = request.app.state.database
-    try:
-        await database.server_version()
-    except (psycopg.OperationalError, DatabaseUnavailable):
-        return _unavailable(Health("unavailable", "unavailable"))
-    return Response(Health("ok", "ok"))
+    answered, store = await asyncio.gather(_answers(database), _session_store(request))
+    health = Health(_overall(answered, store), answered, store)
+    return Response(health) if health.status == "ok" else _unavailable(health)
+
+
+@get("/livez", tags=["system"], status_code=204)
+async def livez() -> None:
+    """Answer 204 while the service runs at all, whatever becomes of the database: restart it when this is silent."""
 
 
 @get("/api/system/health", tags=["system"], responses={503: ResponseSpec(SystemHealth, description="Unavailable")})
 async def system_health(request: Request[Any, Any, Any]) -> Response[SystemHealth]:
     """Answer as /healthz does, and 503 too while the schema is not the one that the service was written for."""
     database: Database = request.app.state.database
-    try:
-        verdict = await database.run(None, migrations.verify)
-    except (psycopg.OperationalError, DatabaseUnavailable):
-        return _unavailable(SystemHealth("unavailable", "unavailable", "unknown"))
-    if verdict.altered or verdict.pending:
-        return _unavailable(SystemHealth("unavailable", "ok", "altered" if verdict.altered else "pending"))
-    return Response(SystemHealth("ok", "ok", "ok"))
+    (answered, schema), store = await asyncio.gather(_schema(database), _session_store(request))
+    overall = _overall(answered, store) if schema == "ok" else "unavailable"
+    health = SystemHealth(overall, answered, schema, store)
+    return Response(health) if overall == "ok" else _unavailable(health)
 
 
 @get("/api/system/info", tags=["system"])
@@ -87,8 +93,36 @@ async def system_info(request: Request[Any, Any, Any]) -> SystemInfo:
     return SystemInfo(VERSION, await database.server_version(), NEWEST_CHAPTER)
 
 
+async def _answers(database: Database) -> Told:
+    try:
+        await database.server_version()
+    except (psycopg.OperationalError, DatabaseUnavailable):
+        return "unavailable"
+    return "ok"
+
+
+async def _schema(database: Database) -> tuple[Told, Verdict]:
+    try:
+        found = await database.run(None, migrations.verify)
+    except (psycopg.OperationalError, DatabaseUnavailable):
+        return "unavailable", "unknown"
+    return "ok", "altered" if found.altered else "pending" if found.pending else "ok"
+
+
+async def _session_store(request: Request[Any, Any, Any]) -> Told | None:
+    """Ask Redis, where sessions live there."""
+    tickets = request.app.state.tickets
+    if tickets is None:
+        return None
+    return "ok" if await tickets.is_there() else "unavailable"
+
+
+def _overall(*told: Told | None) -> Told:
+    return "unavailable" if "unavailable" in told else "ok"
+
+
 def _unavailable(health: T) -> Response[T]:
     return Response(health, status_code=503, headers={"Retry-After": "1"})
 
 
-handlers = [healthz, system_health, system_info, read_metrics]
+handlers = [healthz, livez, system_health, system_info, read_metrics]

@@ -31,6 +31,7 @@ class Whoami(Struct, frozen=True):
     role: MemberRole | None
     scopes: list[str] | None
     is_platform_admin: bool
+    impersonator_id: UUID | None
 
 
 class User(Struct, frozen=True):

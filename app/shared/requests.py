@@ -15,6 +15,7 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
+from app.database import Credential
 from app.errors import INVALID, MALFORMED, UNSUPPORTED_MEDIA_TYPE, FieldError, Refusal, invalid
 from app.shared.credentials import admitted, credential_of
 
@@ -49,10 +50,18 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
             raise Refusal(MALFORMED, f"The header {name} may be sent once.")
     takes = request.route_handler.parsed_fn_signature.parameters
     if "actor" in takes:
-        credential = credential_of(request, production=request.app.state.production)
-        request.scope["state"]["credential"] = admitted(request, credential)
+        credential = admitted(request, credential_of(request, production=request.app.state.production))
+        request.scope["state"]["credential"] = await _redeemed(request, credential)
     if "data" in takes:
         await _require_json(request)
+
+
+async def _redeemed(request: Request[Any, Any, Any], credential: Credential) -> Credential:
+    """Look a session up in Redis, where sessions live there."""
+    tickets = request.app.state.tickets
+    if tickets is None or credential.kind != "session":
+        return credential
+    return cast("Credential", await tickets.redeem(credential))
 
 
 async def _require_json(request: Request[Any, Any, Any]) -> None:

@@ -1,7 +1,6 @@
 """The command: writes every domain's module and the manifest, or with --check says which would change."""
 
 import difflib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,26 +9,14 @@ from typing import Any
 import click
 import psycopg
 
-from app import migrations, oracles
-from app.embedded import Embedded
+from app import oracles
 from app.queries import ROOT, QueryError, load
 from scripts.generation import manifest
 from scripts.generation.catalog import Catalog
 from scripts.generation.module import render, tidy
+from scripts.throwaway import migrated
 
 _APP = ROOT.parent.parent / "app"
-
-
-@contextmanager
-def _migrated() -> Iterator[str]:
-    """Start a PostgreSQL of our own, apply the schema and yield the superuser's URL."""
-    with tempfile.TemporaryDirectory(prefix="brokerflow-generate-") as folder:
-        click.echo("starting a throwaway PostgreSQL", err=True)
-        Path(folder).chmod(0o711)  # as root, the server's account must get through
-        with Embedded(Path(folder) / "home", durable=False) as server:
-            migrations.up(server.owner_url, lambda line: click.echo(line, err=True))
-            database = psycopg.conninfo.conninfo_to_dict(server.owner_url)["dbname"]
-            yield psycopg.conninfo.make_conninfo(server.superuser_url, dbname=database)
 
 
 @contextmanager
@@ -47,7 +34,7 @@ def _given(dsn: str) -> Iterator[str]:
 )
 def generate(*, check: bool, dsn: str | None, queries: Path, app: Path, asked: Path) -> None:
     """Write app/<domain>/queries.py from sql/queries/<domain>, typed by PostgreSQL, and sql/oracles/manifest.json."""
-    with _given(dsn) if dsn else _migrated() as url, psycopg.connect(url, autocommit=True) as connection:
+    with _given(dsn) if dsn else migrated() as url, psycopg.connect(url, autocommit=True) as connection:
         try:
             changed = [*_write_queries(Catalog(connection), queries, app, check=check)]
             changed += _write_manifest(connection, asked, check=check)

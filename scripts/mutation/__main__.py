@@ -144,7 +144,7 @@ def _show(verdicts: Sequence[Verdict], seconds: float) -> None:
         table.add_column(column, justify="right" if column in {"tests", "seconds"} else "left", no_wrap=True)
     for verdict in sorted(verdicts, key=lambda each: (each.killer is not None, each.mutant.name)):
         state = "survived" if verdict.killer is None else "killed"
-        killer = (verdict.killer or "").rpartition("/")[2]
+        killer = (verdict.killer or "").removeprefix("tests/schema/")
         table.add_row(state, verdict.mutant.name, killer, str(verdict.runs), f"{verdict.seconds:.2f}")
     console.print(table)
     survived = sum(verdict.killer is None for verdict in verdicts)

@@ -16,7 +16,7 @@ from psycopg import sql
 from scripts.mutation import mutants
 from scripts.mutation.mutants import Mutant
 from tests.conftest import Server, _copy_grants, _create, _drop
-from tests.schema.stage import KEEPERS, World
+from tests.schema.stage import KEEPERS, Stage, World
 
 # What must notice: the behaviour as the real roles, then the rules that the catalog keeps. The oracle that compares
 # the catalog with its manifest would notice everything and prove nothing, so it is not asked.
@@ -25,6 +25,7 @@ _APART = ("tests/schema/test_mutations.py",)  # makes mutants itself
 _PLUGINS = ("terminal", "xdist", "cacheprovider")
 _OPTIONS = ("--override-ini=addopts=", "--assert=plain", *(f"-pno:{plugin}" for plugin in _PLUGINS))
 _PATIENCE = "20s"  # of a statement that waits in a mutant for what never comes
+_OURS = ("world", "catalog")  # the fixtures that are databases, which a mutant can take the place of
 _FORGETFUL = {"stage"}  # the one fixture on the world that leaves nothing to the next test
 
 
@@ -58,31 +59,41 @@ def work(pipe: Pipe) -> None:
 
 
 class Adversary:
-    """A pytest plugin that runs the tests in an order of its own, on databases of its own."""
+    """A pytest plugin that runs the tests in an order of its own, on mutants.
+
+    A test whose stage is rolled back runs on the world as it is, with the mutant's DDL as the first of its statements.
+    What commits, or asks the catalog, gets a database that is the mutant.
+    """
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        self._found: dict[str, Any] = {}
-        self._original: dict[str, str] = {}
+        self._server: Server | None = None
+        self._fixtures: dict[str, pytest.FixtureDef[Any]] = {}
+        self._originals: dict[str, Any] = {}
+        self._first_statement: str | None = None
         self._tests: list[_Test] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
-        """Keep the server, and a copy of each database as it is before the first test."""
+        """Keep the server and its databases; let each stage begin with the mutant's statement."""
         value = yield
-        if fixturedef.argname in {"server", "world", "catalog"}:
-            self._found[fixturedef.argname] = value
-        if fixturedef.argname in {"world", "catalog"}:
-            self._copy_of(fixturedef.argname)
+        if fixturedef.argname == "server":
+            self._server = value
+        elif fixturedef.argname in _OURS:
+            self._fixtures[fixturedef.argname] = fixturedef
+            self._originals[fixturedef.argname] = value
+        elif isinstance(value, Stage) and self._first_statement:
+            _execute(value.connection.pgconn, "begin", self._first_statement)
         return value
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run all once, then again on each mutant until one of them fails."""
-        self._tests = [_Test(item) for item in session.items]
-        if failure := self._first_failure(None, self._tests)[0]:
+        self._tests = [test for test in map(_Test, session.items) if not test.has_its_own]
+        # What needs no database of its own makes the original ones, and leaves them as they are.
+        if failure := self._first_failure(None, sorted(self._tests, key=lambda test: test.needs_database))[0]:
             self._pipe.send(Red(f"a test is red already:\n{failure}"))
             return True
-        with psycopg.connect(self._url("world"), autocommit=True) as connection:
+        with psycopg.connect(self._originals["world"].superuser_url) as connection:
             self._pipe.send(Ready(mutants.find(connection.execute(mutants.QUESTION))))
         while (mutant := self._pipe.recv()) is not None:
             self._pipe.send(self._judge(mutant))
@@ -99,52 +110,58 @@ class Adversary:
 
     def _first_failure(self, mutant: Mutant | None, tests: Sequence["_Test"]) -> tuple[str | None, int]:
         """Run the tests until one fails; return what is wrong, and how many ran. Each begins as if it were alone."""
-        clean: set[str] = set()
+        made: set[str] = set()
         for runs, test in enumerate(tests, start=1):
-            if test.database in self._original and test.database not in clean:
+            self._first_statement = mutant.statement if mutant and not test.needs_database else None
+            if test.needs_database and test.database not in made:
                 self._make(mutant, test.database)
-            clean.add(test.database)
+            elif not test.needs_database:
+                self._point(test.database, self._originals.get(test.database))
+            made = made | {test.database} if test.needs_database and not test.commits else made - {test.database}
             if failure := test.run():
                 return failure, runs
-            if test.commits:
-                clean.discard(test.database)
         return None, len(tests)
 
     def _make(self, mutant: Mutant | None, database: str) -> None:
-        """Put the mutant, or the schema as it is, in the place of the database on which the tests run."""
-        self._replace(database)
-        if mutant is not None:
-            with psycopg.connect(self._url(database), autocommit=True) as connection:
-                connection.execute(mutant.statement.encode())
-
-    def _replace(self, database: str) -> None:
-        server, name = self._server, self._name(database)
-        _drop(server.admin, [name])
-        _create(server.admin, name, self._original[database])
-        _copy_grants(server.admin, self._original[database], name)
+        """Make a database that is the mutant, or the schema as it is, and point the fixture to it."""
+        if (original := self._originals.get(database)) is None:  # the first test makes it
+            return
+        assert self._server is not None  # noqa: S101 - it was there before its databases
+        admin, template = self._server.admin, _name(original)
+        name = f"{template}_mutant"
+        _drop(admin, [name])
+        _create(admin, name, template)
+        _copy_grants(admin, template, name)
         patience = sql.SQL("alter database {} set statement_timeout = {}")
-        server.admin.execute(patience.format(sql.Identifier(name), sql.Literal(_PATIENCE)))
+        admin.execute(patience.format(sql.Identifier(name), sql.Literal(_PATIENCE)))
+        if mutant is not None:
+            with psycopg.connect(self._server.url(name), autocommit=True) as connection:
+                connection.execute(mutant.statement.encode())
+        self._point(database, self._world(name) if database == "world" else name)
 
-    def _copy_of(self, database: str) -> None:
-        copy = f"{self._name(database)}_original"
-        _create(self._server.admin, copy, self._name(database))
-        _copy_grants(self._server.admin, self._name(database), copy)
-        self._original[database] = copy
+    def _world(self, name: str) -> World:
+        assert self._server is not None  # noqa: S101 - it was there before its databases
+        urls, original = self._server.database(name), self._originals["world"]
+        assert isinstance(original, World)  # noqa: S101 - says what the fixture is
+        return original._replace(app_url=urls.app_url, login_url=urls.login_url, superuser_url=urls.superuser_url)
 
-    @property
-    def _server(self) -> Server:
-        server = self._found["server"]
-        assert isinstance(server, Server)  # noqa: S101 - says what the fixture is
-        return server
+    def _point(self, database: str, value: Any) -> None:
+        if (fixture := self._fixtures.get(database)) is not None:
+            assert fixture.cached_result is not None  # noqa: S101 - it was set up
+            fixture.cached_result = (value, fixture.cached_result[1], None)
 
-    def _name(self, database: str) -> str:
-        found = self._found[database]
-        if isinstance(found, World):
-            found = psycopg.conninfo.conninfo_to_dict(found.superuser_url)["dbname"]
-        return str(found)
 
-    def _url(self, database: str) -> str:
-        return self._server.url(self._name(database))
+def _name(database: Any) -> str:
+    if isinstance(database, World):
+        return str(psycopg.conninfo.conninfo_to_dict(database.superuser_url)["dbname"])
+    return str(database)
+
+
+def _execute(connection: psycopg.pq.abc.PGconn, *statements: str) -> None:
+    for statement in statements:
+        result = connection.exec_(statement.encode())
+        if result.status not in {psycopg.pq.ExecStatus.COMMAND_OK, psycopg.pq.ExecStatus.TUPLES_OK}:
+            raise psycopg.ProgrammingError(f"{statement}: {result.error_message.decode()}")
 
 
 class _Test:
@@ -154,8 +171,11 @@ class _Test:
         self.name = item.nodeid
         self.killed: Counter[tuple[str, str]] = Counter()
         fixtures: Mapping[str, Any] = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - pytest's own
+        takes = {name: set(found[-1].argnames) for name, found in fixtures.items()}
+        self.has_its_own = any("template" in each for name, each in takes.items() if name not in _OURS)
         self.database = "catalog" if "catalog" in fixtures else "world"
-        self.commits = bool({name for name, found in fixtures.items() if "world" in found[-1].argnames} - _FORGETFUL)
+        self.commits = any("world" in each for name, each in takes.items() if name not in _FORGETFUL)
+        self.needs_database = self.commits or self.database == "catalog"
         self._item = item
         self._seconds = 0.0
         function = getattr(item, "function", None)
@@ -174,7 +194,7 @@ class _Test:
 
     def rank(self, mutant: Mutant) -> tuple[float, bool, float]:
         """Sort tests: the likely before the unlikely, those that need no new copy first, the quick before the slow."""
-        return -self._likelihood(mutant), self.commits, self._seconds
+        return -self._likelihood(mutant), self.needs_database, self._seconds
 
     def _likelihood(self, mutant: Mutant) -> float:
         """Guess from what the test says it keeps, from what killed such mutants before, and from the words in it."""

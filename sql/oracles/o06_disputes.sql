@@ -67,6 +67,10 @@ disputes as (
                 where m.user_id = d.resolved_by and m.organization_id in (a.from_broker_id, a.to_broker_id)
                     and m.created_at < d.resolved_at - interval '1 minute'
             )
+            or exists (
+                select from agreement.timeline_events as e
+                where e.agreement_id = d.agreement_id and e.impersonator_id = d.resolved_by
+            )
         ) then 'a party judged the dispute'
     end as finding
     from agreement.disputes as d

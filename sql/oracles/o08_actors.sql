@@ -1,6 +1,7 @@
 -- O8: An event or an audit row has no proved actor, or the two name different ones.
 -- axioms: A9
 --
+-- Who acts as another does so while his hour lasts; the minutes are for a transaction that had entered when it ended.
 -- The signing service is of no tenant; a judge is of neither party; who accepts an invitation may work for another
 -- organization just then, but is its candidate. Anybody else who writes a timeline is a party.
 with actors as (
@@ -29,8 +30,8 @@ traces as (
     full join (
         select * from shared.audit_log where action like 'agreement.%' and outcome = 'done'
     ) as l on l.subject = 'agreement/' || e.agreement_id and l.detail ->> 'seq' = e.seq::text and l.action = 'agreement.' || lower(e.type::text)
-    where (e.credential_kind, e.credential_id, e.user_id, e.organization_id)
-        is distinct from (l.credential_kind, l.credential_id, l.user_id, l.organization_id)
+    where (e.credential_kind, e.credential_id, e.user_id, e.organization_id, e.impersonator_id)
+        is distinct from (l.credential_kind, l.credential_id, l.user_id, l.organization_id, l.impersonator_id)
         or l.id is null or e.id is null
 ),
 audited as (
@@ -46,6 +47,19 @@ audited as (
                 or l.action like 'membership.%'
             )
         )
+),
+impersonated as (
+    select l.subject, null::text as seq, case
+        when l.outcome = 'done' and split_part(l.action, '.', 1) not in ('agreement', 'invoice', 'session', 'impersonation')
+            then format('%s was done by who acted as another', l.action)
+        when not exists (
+            select from apiauth.describe_impersonations() as i
+            where i.admin_id = l.impersonator_id and i.user_id = l.user_id
+                and l.recorded_at between i.started_at and i.ended_at + interval '15 minutes'
+        ) then format('%s was %s by who had no right to act as another', l.action, l.outcome)
+    end as finding
+    from shared.audit_log as l
+    where l.impersonator_id is not null
 )
 select coalesce(f.subject, 'agreement/' || f.agreement_id) as subject, f.finding, f.seq
 from (
@@ -54,5 +68,7 @@ from (
     select agreement_id, subject, finding, seq from traces
     union all
     select null, subject, finding, seq from audited
+    union all
+    select null, subject, finding, seq from impersonated where finding is not null
 ) as f
 order by 1, f.seq, f.finding;

@@ -22,7 +22,8 @@ create type shared.actor as (
     branch_id uuid,             -- of a PREVIEW environment only
     role shared.member_role,    -- null without a user: then the scopes alone decide
     scopes text[],              -- null: all, as a session has
-    is_platform_admin boolean
+    is_platform_admin boolean,
+    impersonator_id uuid        -- the platform admin who acts as the user; null where the user acts himself
 );
 
 comment on type shared.actor is 'Who acts, as an entrance proved it; null fields where the credential says nothing.';
@@ -220,9 +221,9 @@ comment on function shared.current_environment_id() is 'The environment whose ke
 -- What an Idempotency-Key belongs to. A key that is rotated, or a JWT that is minted anew, stays the same actor.
 create function shared.current_actor_id() returns uuid
 language sql stable parallel restricted
-as 'select coalesce(a.user_id, a.environment_id, a.organization_id) from shared.current_actor() as a';
+as 'select coalesce(a.impersonator_id, a.user_id, a.environment_id, a.organization_id) from shared.current_actor() as a';
 
-comment on function shared.current_actor_id() is 'The proved user, or else environment, or else organization; null for nobody.';
+comment on function shared.current_actor_id() is 'The proved user, or who acts as him; or else environment, or else organization; null for nobody.';
 
 -- What records a person asks for one here, lest a program be told of a missing value.
 create function shared.acting_person() returns uuid

@@ -205,6 +205,7 @@ create table shared.audit_log (
     organization_id uuid,
     environment_id uuid,
     branch_id uuid,
+    impersonator_id uuid,   -- who acted as the user
     action text not null,
     subject text not null,
     outcome text not null,

@@ -14,4 +14,5 @@ drop function shared.write_audits(shared.actor, text, text[], text[], jsonb[], t
 drop function shared.write_audit(text, text, text, text, jsonb, text);
 drop trigger audit_log_never_emptied on shared.audit_log;
 drop trigger audit_log_written_once on shared.audit_log;
+drop function shared.refuse_impersonator();
 drop function shared.refuse_change();

@@ -16,7 +16,23 @@ end;
 $$;
 
 comment on function shared.refuse_change() is 'Refuses UPDATE, DELETE and TRUNCATE on a table that is written once.';
-grant execute on function shared.refuse_change() to brokerflow_vault;
+grant execute on function shared.refuse_change() to brokerflow_guard, brokerflow_vault;
+
+-- Serves every table that is closed to who acts as another; again the trigger's name is the proposition.
+create function shared.refuse_impersonator() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    if (shared.current_actor()).impersonator_id is not null then
+        perform shared.refuse(tg_name, 'this is closed to who acts as another', 'insufficient_privilege');
+    end if;
+    return new;
+end;
+$$;
+
+comment on function shared.refuse_impersonator() is 'Refuses to write for a platform admin who acts as a user.';
+grant execute on function shared.refuse_impersonator() to brokerflow_guard, brokerflow_vault;
 
 create trigger audit_log_written_once
 before update or delete on shared.audit_log
@@ -39,9 +55,10 @@ language sql volatile security definer
 set search_path = ''
 as $$
     insert into shared.audit_log (
-        credential_kind, credential_id, user_id, organization_id, environment_id, branch_id, action, subject, outcome, reason, detail, request_id
+        credential_kind, credential_id, user_id, organization_id, environment_id, branch_id, impersonator_id,
+        action, subject, outcome, reason, detail, request_id
     )
-    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id, a.branch_id,
+    select a.kind, a.credential_id, a.user_id, a.organization_id, a.environment_id, a.branch_id, a.impersonator_id,
         write_audit.action, write_audit.subject, write_audit.outcome, write_audit.reason, write_audit.detail, write_audit.request_id
     from shared.current_actor() as a
 $$;
@@ -61,10 +78,11 @@ set search_path = '' set plan_cache_mode = force_generic_plan
 as $$
 begin
     insert into shared.audit_log (
-        credential_kind, credential_id, user_id, organization_id, environment_id, branch_id, action, subject, outcome, reason, detail, request_id
+        credential_kind, credential_id, user_id, organization_id, environment_id, branch_id, impersonator_id,
+        action, subject, outcome, reason, detail, request_id
     )
     select (write_audits.actor).kind, (write_audits.actor).credential_id, (write_audits.actor).user_id,
-        (write_audits.actor).organization_id, (write_audits.actor).environment_id, (write_audits.actor).branch_id,
+        (write_audits.actor).organization_id, (write_audits.actor).environment_id, (write_audits.actor).branch_id, (write_audits.actor).impersonator_id,
         write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail, write_audits.request_id
     from unnest(write_audits.subjects, write_audits.reasons, write_audits.details) as w (subject, reason, detail);
 end;

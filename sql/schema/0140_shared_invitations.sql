@@ -228,6 +228,7 @@ alter table shared.invitations enable row level security;
 -- granted, an answer is one column. Delete is not granted: invitations are settled.
 create policy select_admin on shared.invitations for select to brokerflow_app
 using (shared.member_role_in(organization_id) >= 'admin' and shared.can_use('organizations:write'));
+-- Waived policies_side_by_side: shared.invitations for r to brokerflow_app. Who invites and who is invited are two.
 create policy select_invitee on shared.invitations for select to brokerflow_app
 using (address = (select shared.current_address()));
 create policy insert_admin on shared.invitations for insert to brokerflow_app
@@ -235,6 +236,7 @@ with check (shared.can_administer(organization_id, greatest(role, 'admin')));
 create policy update_admin on shared.invitations for update to brokerflow_app
 using (shared.member_role_in(organization_id) >= 'admin')
 with check (state = 'revoked' and shared.can_administer(organization_id));
+-- Waived policies_side_by_side: shared.invitations for w to brokerflow_app. Who revokes and who answers are two.
 create policy update_invitee on shared.invitations for update to brokerflow_app
 using (address = (select shared.current_address()))
 with check (

@@ -4,6 +4,8 @@ drop table apiauth.used_jwts;
 drop table apiauth.environment_keys;
 drop table apiauth.organization_tokens;
 drop table apiauth.personal_tokens;
+drop table apiauth.logouts;
 drop table apiauth.sessions;
+drop table apiauth.impersonations;
 drop table apiauth.root_keys;
 drop table apiauth.passwords;

@@ -29,9 +29,28 @@ comment on table apiauth.root_keys is 'The key from which others are derived. Al
 
 insert into apiauth.root_keys (key) values (apiauth.random_key());
 
+-- No foreign keys: as in the audit log, what was done outlives both.
+create table apiauth.impersonations (
+    id uuid primary key default shared.uuidv7(),
+    admin_id uuid not null,
+    user_id uuid not null,
+    reason text not null,
+    started_at timestamptz not null default shared.clock(),
+    ends_at timestamptz not null,
+    stopped_at timestamptz,
+    constraint impersonations_of_another check (user_id <> admin_id),
+    constraint impersonations_reason_is_present check (reason ~ '\S' and length(reason) <= 500),
+    constraint impersonations_last_an_hour_at_most check (ends_at > started_at and ends_at <= started_at + interval '1 hour')
+);
+
+comment on table apiauth.impersonations is 'Platform admins who act as users: why, and how long at most.';
+comment on constraint impersonations_last_an_hour_at_most on apiauth.impersonations is
+    'Axiom A10: expired never authenticates. Nobody acts as another for longer than an hour without saying why anew.';
+
 create table apiauth.sessions (
     id uuid primary key default shared.uuidv7(),
     user_id uuid not null references shared.users (id) on delete cascade,
+    impersonation_id uuid references apiauth.impersonations (id) on delete restrict,
     digest bytea not null,
     idle interval not null,
     created_at timestamptz not null default shared.clock(),
@@ -44,14 +63,24 @@ create table apiauth.sessions (
     constraint sessions_end_within_30_days check (expires_at > created_at and expires_at <= created_at + interval '30 days')
 );
 
--- Serves the foreign key, and all sessions of a user.
+-- Serve the foreign keys; the first also all sessions of a user.
 create index sessions_user_id_idx on apiauth.sessions (user_id);
+create index sessions_impersonation_id_idx on apiauth.sessions (impersonation_id) where impersonation_id is not null;
 
 comment on table apiauth.sessions is 'Logins. A session ends when idle for too long, at expires_at, or when revoked, whichever comes first.';
 comment on constraint sessions_stored_as_digest on apiauth.sessions is
     'Axiom A10: no credential at rest can be replayed. A session is stored as the digest of its token''s digest.';
 comment on constraint sessions_end_within_30_days on apiauth.sessions is
     'Axiom A10: expired never authenticates. Each session has an end that no activity moves.';
+
+-- A user's, not a session's: it also binds sessions that are not kept in this database.
+create table apiauth.logouts (
+    user_id uuid primary key references shared.users (id) on delete cascade,
+    ended_before timestamptz not null,
+    at timestamptz not null default shared.clock()
+);
+
+comment on table apiauth.logouts is 'Who was logged out everywhere. What was opened until then is over, wherever it is kept.';
 
 create table apiauth.personal_tokens (
     id uuid primary key default shared.uuidv7(),

@@ -28,13 +28,13 @@ comment on function apiauth.refuse_credential() is 'One refusal for every reason
 -- its own: nothing else can begin at that time in this backend.
 create function apiauth.seal_actor(
     kind shared.credential_kind, credential_id uuid, user_id uuid, organization_id uuid, environment_id uuid, branch_id uuid,
-    role shared.member_role, scopes text[], is_platform_admin boolean, needed text[]
+    role shared.member_role, scopes text[], is_platform_admin boolean, needed text[], impersonator_id uuid default null
 ) returns void
 language plpgsql volatile
 set search_path = ''
 as $$
 declare
-    v_body text := (kind, credential_id, user_id, organization_id, environment_id, branch_id, role, scopes, is_platform_admin)::shared.actor::text;
+    v_body text := (kind, credential_id, user_id, organization_id, environment_id, branch_id, role, scopes, is_platform_admin, impersonator_id)::shared.actor::text;
     v_key apiauth.seal_keys := apiauth.newest_seal_key();
 begin
     if statement_timestamp() = transaction_timestamp() then
@@ -51,13 +51,14 @@ begin
 end;
 $$;
 
-comment on function apiauth.seal_actor(shared.credential_kind, uuid, uuid, uuid, uuid, uuid, shared.member_role, text[], boolean, text[]) is
+comment on function apiauth.seal_actor(shared.credential_kind, uuid, uuid, uuid, uuid, uuid, shared.member_role, text[], boolean, text[], uuid) is
     'Puts the proved actor into the transaction, if his credential bears the scopes that are needed. Granted to nobody: entrances call it.';
 
 -- Without a slug an actor works where he has the highest role, and of equals where he joined first: an admin of
 -- another organization may add him, and must not thereby move his work. A slug of none of his is refused.
 create function apiauth.admit(
-    kind shared.credential_kind, credential_id uuid, user_id uuid, scopes text[], organization text, needed text[]
+    kind shared.credential_kind, credential_id uuid, user_id uuid, scopes text[], organization text, needed text[],
+    impersonator_id uuid default null
 ) returns void
 language plpgsql volatile
 set search_path = ''
@@ -80,12 +81,13 @@ begin
     end if;
     perform apiauth.seal_actor(
         admit.kind, admit.credential_id, admit.user_id, v_organization_id, null, null, v_role, admit.scopes,
-        exists (select from shared.platform_admins as a where a.user_id = admit.user_id), admit.needed
+        admit.impersonator_id is null and exists (select from shared.platform_admins as a where a.user_id = admit.user_id),
+        admit.needed, admit.impersonator_id
     );
 end;
 $$;
 
-comment on function apiauth.admit(shared.credential_kind, uuid, uuid, text[], text, text[]) is 'Resolves organization and role as they are now, and seals the actor. Granted to nobody: entrances call it.';
+comment on function apiauth.admit(shared.credential_kind, uuid, uuid, text[], text, text[], uuid) is 'Resolves organization and role as they are now, and seals the actor. Granted to nobody: entrances call it.';
 
 -- Without a branch a PREVIEW environment is nowhere. Elsewhere a branch is refused rather than ignored, lest what was
 -- meant for a preview be done to production. Archived, unknown and another environment's are one refusal.
@@ -144,6 +146,46 @@ $$;
 comment on function apiauth.admit_program(shared.credential_kind, uuid, uuid, uuid, text, text[], text, text[]) is
     'Seals an actor that is no person: it has no user and no role, and does what its scopes say. Granted to nobody: entrances call it.';
 
+-- Who acts as another may see what the user sees of agreements, and do what helps him there. Contacts, secrets,
+-- credentials, members and votes are closed to him like to any credential that lacks their scopes, on every path;
+-- what agreements:write would open beyond that, its tables close (0270).
+create function apiauth.scopes_of_impersonators() returns text[]
+language sql immutable parallel safe
+as $$ select array['agreements:read', 'agreements:write'] $$;
+
+comment on function apiauth.scopes_of_impersonators() is
+    'Axiom A9: who asks is proved. A platform admin who acts as a user has these scopes of his and no others; nor is he a platform admin meanwhile, who judges.';
+
+create function apiauth.admit_session(session_id uuid, user_id uuid, impersonation_id uuid, organization text, needed text[]) returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_impersonation apiauth.impersonations;
+begin
+    if admit_session.impersonation_id is null then
+        perform apiauth.admit('session', admit_session.session_id, admit_session.user_id, null, admit_session.organization, admit_session.needed);
+        return;
+    end if;
+    select i.* into v_impersonation
+    from apiauth.impersonations as i
+    join shared.platform_admins as a on a.user_id = i.admin_id and a.granted_at < i.started_at
+    join shared.users as u on u.id = i.user_id
+    where i.id = admit_session.impersonation_id and i.admin_id = admit_session.user_id
+        and i.stopped_at is null and i.ends_at > shared.clock();
+    if not found then
+        perform apiauth.refuse_credential();
+    end if;
+    perform apiauth.admit(
+        'session', admit_session.session_id, v_impersonation.user_id, apiauth.scopes_of_impersonators(),
+        admit_session.organization, admit_session.needed, v_impersonation.admin_id
+    );
+end;
+$$;
+
+comment on function apiauth.admit_session(uuid, uuid, uuid, text, text[]) is
+    'Axiom A10: expired or revoked never authenticates, from the next statement on. A session that acts as another does so while its hour lasts and its user is the platform admin who began it. Granted to nobody: entrances call it.';
+
 create function apiauth.enter_session(digest bytea, organization text default null, needed text[] default '{}') returns void
 language plpgsql volatile security definer
 set search_path = ''
@@ -166,7 +208,9 @@ begin
         update apiauth.sessions as s set last_seen_at = v_now
         where s.id = (select l.id from apiauth.sessions as l where l.id = v_session.id for update skip locked);
     end if;
-    perform apiauth.admit('session', v_session.id, v_session.user_id, null, enter_session.organization, enter_session.needed);
+    perform apiauth.admit_session(
+        v_session.id, v_session.user_id, v_session.impersonation_id, enter_session.organization, enter_session.needed
+    );
 end;
 $$;
 

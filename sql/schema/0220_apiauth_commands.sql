@@ -1,6 +1,6 @@
 -- How credentials come and go: registration, login, logout, personal tokens, trusted webhook secrets. Each crosses
 -- into the guard's tables; where an actor is needed, it is the sealed one, never an argument.
--- depends: 0210_apiauth_entrances
+-- depends: 0215_apiauth_tickets
 
 set local role brokerflow_guard;
 
@@ -41,6 +41,23 @@ $$;
 comment on function apiauth.register(text, text, bytea, bytea) is
     'Axiom A9: who asks is proved. Registration makes a user without membership or role; there is no argument to ask for one.';
 
+-- A ticket has no row to lock. It was live when it entered, which was after its transaction began.
+create function apiauth.hold_ticket(user_id uuid, session_id uuid) returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+    perform pg_advisory_xact_lock_shared(hashtextextended(hold_ticket.user_id::text, 0));
+    if exists (select from apiauth.ended_tickets as e where e.session_id = hold_ticket.session_id)
+        or exists (select from apiauth.logouts as l where l.user_id = hold_ticket.user_id and l.at > transaction_timestamp())
+    then
+        perform apiauth.refuse_credential();
+    end if;
+end;
+$$;
+
+comment on function apiauth.hold_ticket(uuid, uuid) is 'Keeps a ticket from being ended before this transaction ends. Granted to nobody.';
+
 -- Whoever ends all that a user has locks what he ends, and so does whoever begets from it: the one waits for the
 -- other and then sees what it did, so that nothing is born of a credential that was just revoked.
 create function apiauth.hold_credential() returns void
@@ -53,6 +70,10 @@ begin
     case v_actor.kind
         when 'session' then
             perform from apiauth.sessions as s where s.id = v_actor.credential_id and s.revoked_at is null for share;
+            if not found and not exists (select from apiauth.sessions as s where s.id = v_actor.credential_id) then
+                perform apiauth.hold_ticket(v_actor.user_id, v_actor.credential_id);
+                return;
+            end if;
         else
             perform from apiauth.personal_tokens as t where t.id = v_actor.credential_id and t.revoked_at is null for share;
     end case;
@@ -115,42 +136,89 @@ $$;
 comment on function apiauth.open_session(text, bytea, bytea, interval, interval) is
     'Axiom A10: passwords are proved to the database. It compares the digest of the stretched password and stores the digest of the token''s digest.';
 
-create function apiauth.close_session() returns boolean
+-- Of a session that is kept elsewhere the service brings the ticket, which it took from there.
+create function apiauth.close_session(tickets text[] default '{}', half bytea default null) returns boolean
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
     v_actor shared.actor := shared.current_actor();
+    v_is_closed boolean;
 begin
+    if v_actor.kind is distinct from 'session' then
+        return false;
+    end if;
     update apiauth.sessions as s set revoked_at = shared.clock()
-    where v_actor.kind = 'session' and s.id = v_actor.credential_id and s.revoked_at is null;
-    if found then
+    where s.id = v_actor.credential_id and s.revoked_at is null;
+    v_is_closed := found
+        or cardinality(apiauth.end_tickets(
+            coalesce(v_actor.impersonator_id, v_actor.user_id), v_actor.credential_id, close_session.tickets, close_session.half
+        )) > 0;
+    update apiauth.impersonations as i set stopped_at = shared.clock()
+    where i.admin_id = v_actor.impersonator_id and i.user_id = v_actor.user_id and i.stopped_at is null;
+    if v_is_closed then
         perform shared.write_audit('session.close', 'user/' || v_actor.user_id, detail => jsonb_build_object('session_id', v_actor.credential_id));
     end if;
-    return found;
+    return v_is_closed;
 end;
 $$;
 
-comment on function apiauth.close_session() is 'Axiom A10: revoked never authenticates, from the next statement on. Ends the session that asks.';
+comment on function apiauth.close_session(text[], bytea) is 'Axiom A10: revoked never authenticates, from the next statement on. Ends the session that asks.';
 
 -- Sessions speak of sessions: a token that leaked shall neither see where its user is logged in nor log him out.
 create type apiauth.open_session as (
     id uuid, created_at timestamptz, last_seen_at timestamptz, expires_at timestamptz, is_current boolean
 );
 
-create function apiauth.list_sessions() returns setof apiauth.open_session
-language sql stable security definer
+-- Another store says which tickets it has and when each was last seen; whose they are, their seals say.
+create function apiauth.list_sessions(tickets text[] default '{}', seen_at timestamptz[] default '{}', half bytea default null)
+returns setof apiauth.open_session
+language sql volatile security definer
 set search_path = ''
 as $$
     select s.id, s.created_at, s.last_seen_at, s.expires_at, s.id = a.credential_id
     from shared.current_actor() as a
     join apiauth.sessions as s on s.user_id = a.user_id
-    where a.kind = 'session' and s.revoked_at is null and s.expires_at > shared.clock() and s.last_seen_at + s.idle > shared.clock()
+    where a.kind = 'session' and a.impersonator_id is null
+        and s.revoked_at is null and s.expires_at > shared.clock() and s.last_seen_at + s.idle > shared.clock()
+    union all
+    select t.session_id, t.created_at, l.seen_at, t.expires_at, t.session_id = a.credential_id
+    from shared.current_actor() as a
+    cross join unnest(list_sessions.tickets, list_sessions.seen_at) as l (sealed, seen_at)
+    cross join lateral apiauth.read_ticket(l.sealed, list_sessions.half) as t
+    where a.kind = 'session' and a.impersonator_id is null and t.user_id = a.user_id and apiauth.is_live(t)
 $$;
 
-comment on function apiauth.list_sessions() is 'Crosses into the guard''s table: the live sessions of the user whose session asks.';
+comment on function apiauth.list_sessions(text[], timestamptz[], bytea) is
+    'Crosses into the guard''s table and key: the live sessions of the user whose session asks, here and among these tickets.';
 
-create function apiauth.revoke_sessions(id uuid default null) returns integer
+-- The rows are ended, and the stamp ends what is kept elsewhere.
+create function apiauth.end_sessions(user_id uuid, before timestamptz) returns uuid[]
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+    v_ended uuid[];
+begin
+    perform pg_advisory_xact_lock(hashtextextended(end_sessions.user_id::text, 0));
+    insert into apiauth.logouts as l (user_id, ended_before)
+    values (end_sessions.user_id, end_sessions.before)
+    on conflict on constraint logouts_pkey do update
+    set ended_before = greatest(l.ended_before, excluded.ended_before), at = shared.clock();
+    with ended as (
+        update apiauth.sessions as s set revoked_at = shared.clock()
+        where s.user_id = end_sessions.user_id and s.created_at <= end_sessions.before and s.revoked_at is null
+        returning s.id
+    )
+    select coalesce(array_agg(e.id), '{}') into v_ended from ended as e;
+    return v_ended;
+end;
+$$;
+
+comment on function apiauth.end_sessions(uuid, timestamptz) is
+    'Axiom A10: revoked never authenticates, from the next statement on. Ends all sessions of a user that were opened until then, wherever they are kept; returns those that were kept here. Granted to nobody.';
+
+create function apiauth.revoke_sessions(id uuid default null, tickets text[] default '{}', half bytea default null) returns integer
 language plpgsql volatile security definer
 set search_path = ''
 as $$
@@ -158,13 +226,20 @@ declare
     v_actor shared.actor := shared.current_actor();
     v_revoked uuid[];
 begin
-    with revoked as (
+    if v_actor.kind is distinct from 'session' then
+        return 0;
+    end if;
+    if v_actor.impersonator_id is not null then
+        perform shared.refuse('revoke_sessions', 'who acts as another does not log him out', 'insufficient_privilege');
+    end if;
+    v_revoked := apiauth.end_tickets(v_actor.user_id, revoke_sessions.id, revoke_sessions.tickets, revoke_sessions.half);
+    if revoke_sessions.id is null then
+        v_revoked := v_revoked || apiauth.end_sessions(v_actor.user_id, shared.clock());
+    else
         update apiauth.sessions as s set revoked_at = shared.clock()
-        where v_actor.kind = 'session' and s.user_id = v_actor.user_id and s.revoked_at is null
-            and s.expires_at > shared.clock() and s.id = coalesce(revoke_sessions.id, s.id)
-        returning s.id
-    )
-    select coalesce(array_agg(r.id), '{}') into v_revoked from revoked as r;
+        where s.user_id = v_actor.user_id and s.revoked_at is null and s.expires_at > shared.clock() and s.id = revoke_sessions.id;
+        v_revoked := v_revoked || case when found then array[revoke_sessions.id] else '{}' end;
+    end if;
     if cardinality(v_revoked) > 0 then
         perform shared.write_audit('session.revoke', 'user/' || v_actor.user_id, detail => jsonb_build_object('session_ids', v_revoked));
     end if;
@@ -172,7 +247,7 @@ begin
 end;
 $$;
 
-comment on function apiauth.revoke_sessions(uuid) is
+comment on function apiauth.revoke_sessions(uuid, text[], bytea) is
     'Axiom A10: revoked never authenticates, from the next statement on. Ends one session of the user whose session asks, or all of them; tells how many.';
 
 -- Without the digest: what the bearer keeps is in no row that leaves.
@@ -422,6 +497,8 @@ comment on function apiauth.take_attempt(text, integer, interval) is
     'Crosses into the guard''s buckets: takes one of the attempts that a bucket has for a period, and tells in how many seconds there is one again, and all.';
 
 create domain apiauth.jwt_lifetime as interval
+    -- No table has it, so that nothing is read again when this changes.
+    -- squawk-ignore ban-create-domain-with-constraint
     constraint jwts_end_within_30_days check (value between '1 second' and '30 days');
 
 comment on constraint jwts_end_within_30_days on domain apiauth.jwt_lifetime is 'A JWT has an end, at most 30 days ahead.';
@@ -511,8 +588,8 @@ comment on function apiauth.replace_esign_keys(bytea[]) is 'Trusts exactly these
 
 revoke execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
-    apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(),
-    apiauth.list_sessions(), apiauth.revoke_sessions(uuid),
+    apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(text[], bytea),
+    apiauth.list_sessions(text[], timestamptz[], bytea), apiauth.revoke_sessions(uuid, text[], bytea),
     apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
     apiauth.revoke_personal_token(uuid), apiauth.create_organization_token(uuid, text, bytea, text, text[], interval),
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),
@@ -523,8 +600,8 @@ revoke execute on function
 from public;
 grant execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
-    apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(),
-    apiauth.list_sessions(), apiauth.revoke_sessions(uuid),
+    apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(text[], bytea),
+    apiauth.list_sessions(text[], timestamptz[], bytea), apiauth.revoke_sessions(uuid, text[], bytea),
     apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(),
     apiauth.revoke_personal_token(uuid), apiauth.create_organization_token(uuid, text, bytea, text, text[], interval),
     apiauth.list_organization_tokens(uuid, uuid, integer), apiauth.revoke_organization_token(uuid, uuid),

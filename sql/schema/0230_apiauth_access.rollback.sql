@@ -3,6 +3,8 @@ alter table apiauth.rate_buckets disable row level security;
 alter table apiauth.used_jwts disable row level security;
 alter table apiauth.environment_keys disable row level security;
 alter table apiauth.organization_tokens disable row level security;
+alter table apiauth.logouts disable row level security;
+alter table apiauth.impersonations disable row level security;
 alter table apiauth.personal_tokens disable row level security;
 alter table apiauth.sessions disable row level security;
 alter table apiauth.root_keys disable row level security;

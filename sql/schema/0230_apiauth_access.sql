@@ -6,6 +6,8 @@ set local role brokerflow_guard;
 alter table apiauth.passwords enable row level security;
 alter table apiauth.root_keys enable row level security;
 alter table apiauth.sessions enable row level security;
+alter table apiauth.logouts enable row level security;
+alter table apiauth.impersonations enable row level security;
 alter table apiauth.personal_tokens enable row level security;
 alter table apiauth.organization_tokens enable row level security;
 alter table apiauth.environment_keys enable row level security;

@@ -47,8 +47,7 @@ as $$
 begin
     delete from apiauth.passwords as p where p.user_id = disown.user_id;
     loop
-        update apiauth.sessions as s set revoked_at = shared.clock() where s.user_id = disown.user_id and s.revoked_at is null;
-        exit when not found;
+        exit when cardinality(apiauth.end_sessions(disown.user_id, shared.clock())) = 0;
     end loop;
     delete from apiauth.device_codes as c where c.user_id = disown.user_id and c.token_id is null;
     loop
@@ -68,8 +67,9 @@ comment on function apiauth.disown(uuid) is 'Ends whatever opens a user''s accou
 --
 -- Addresses are the same here when they differ in the case of ASCII letters only. The unique index sees more of them
 -- as one, so that nobody registers a look-alike; to open an account, a look-alike is not enough.
-create function apiauth.link_identity(issuer text, subject text, verified_email text, full_name text, held bytea)
-returns apiauth.identities
+create function apiauth.link_identity(
+    issuer text, subject text, verified_email text, full_name text, held bytea, held_ticket text default null, half bytea default null
+) returns apiauth.identities
 language plpgsql volatile
 set search_path = ''
 as $$
@@ -132,6 +132,10 @@ begin
             where s.digest = sha256(link_identity.held) and s.user_id = v_user_id and s.revoked_at is null
                 and s.expires_at > shared.clock() and s.last_seen_at + s.idle > shared.clock()
         )
+        and not exists (
+            select from apiauth.read_ticket(link_identity.held_ticket, link_identity.half) as t
+            where t.digest = sha256(link_identity.held) and t.user_id = v_user_id and apiauth.is_live(t)
+        )
     then
         v_is_disowned := true;
         perform apiauth.disown(v_user_id);
@@ -146,12 +150,13 @@ begin
 end;
 $$;
 
-comment on function apiauth.link_identity(text, text, text, text, bytea) is
+comment on function apiauth.link_identity(text, text, text, text, bytea, text, bytea) is
     'Gives an identity to the user of its verified address, whom it makes if need be. Granted to nobody: open_identity_session calls it.';
 
 -- Crosses from brokerflow_login to the guard's tables. An identity that is linked needs no address any more.
 create function apiauth.open_identity_session(
-    issuer text, subject text, verified_email text, full_name text, held bytea, digest bytea, idle interval, lifetime interval
+    issuer text, subject text, verified_email text, full_name text, held bytea, digest bytea, idle interval, lifetime interval,
+    held_ticket text default null, half bytea default null
 ) returns timestamptz
 language plpgsql volatile security definer
 set search_path = ''
@@ -165,7 +170,7 @@ begin
     if not found then
         v_identity := apiauth.link_identity(
             open_identity_session.issuer, open_identity_session.subject, open_identity_session.verified_email,
-            open_identity_session.full_name, open_identity_session.held
+            open_identity_session.full_name, open_identity_session.held, open_identity_session.held_ticket, open_identity_session.half
         );
     end if;
     return (apiauth.begin_session(
@@ -175,11 +180,11 @@ begin
 end;
 $$;
 
-comment on function apiauth.open_identity_session(text, text, text, text, bytea, bytea, interval, interval) is
+comment on function apiauth.open_identity_session(text, text, text, text, bytea, bytea, interval, interval, text, bytea) is
     'Axiom A9: who asks is proved to the database, not told to it. Its one exception: what a provider has signed, on the word of the role that verifies that and may do nothing else.';
 
-revoke execute on function apiauth.open_identity_session(text, text, text, text, bytea, bytea, interval, interval) from public;
-grant execute on function apiauth.open_identity_session(text, text, text, text, bytea, bytea, interval, interval) to brokerflow_login;
+revoke execute on function apiauth.open_identity_session(text, text, text, text, bytea, bytea, interval, interval, text, bytea) from public;
+grant execute on function apiauth.open_identity_session(text, text, text, text, bytea, bytea, interval, interval, text, bytea) to brokerflow_login;
 
 -- To call that function. Nothing else of the schema is granted to it, and no other schema.
 set local role brokerflow_owner;

@@ -253,9 +253,7 @@ begin
     if not found then
         return;
     end if;
-    update apiauth.sessions as s set revoked_at = shared.clock()
-    where s.user_id = v_user_id and s.revoked_at is null and s.expires_at > shared.clock();
-    get diagnostics sessions = row_count;
+    sessions := cardinality(apiauth.end_sessions(v_user_id, shared.clock()));
     delete from apiauth.device_codes as c where c.user_id = v_user_id and c.token_id is null;
     get diagnostics device_codes = row_count;
     tokens := 0;

@@ -2,7 +2,7 @@
 --
 -- What stands here is ciphertext (AES-256-GCM, one data key a version) and that key, wrapped by a master key which
 -- the database never sees. A value is sealed to its organization, environment, key and version: moved, it does not open.
--- depends: 0250_apiauth_device_codes
+-- depends: 0270_apiauth_impersonation
 
 set local role brokerflow_owner;
 

@@ -1,5 +1,5 @@
 -- The facts of the brokerage: who refers whom to whom, on which terms, and what happened since.
--- depends: 0350_secretstore_notices
+-- depends: 0360_secretstore_master_keys
 
 set local role brokerflow_owner;
 
@@ -227,6 +227,7 @@ create table agreement.timeline_events (
     credential_id uuid,
     user_id uuid,
     organization_id uuid,
+    impersonator_id uuid,   -- who acted as the user
     -- The parties stand in each event, so that its policy compares and does not join.
     from_broker_id uuid not null,
     to_broker_id uuid not null,

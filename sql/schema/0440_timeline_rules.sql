@@ -46,6 +46,7 @@ as $$
         'credential_id', event_body.event.credential_id,
         'user_id', event_body.event.user_id,
         'organization_id', event_body.event.organization_id,
+        'impersonator_id', event_body.event.impersonator_id,
         'corrects_seq', event_body.event.corrects_seq
     )::text
 $$;
@@ -76,6 +77,7 @@ begin
     new.credential_id := v_actor.credential_id;
     new.user_id := v_actor.user_id;
     new.organization_id := v_actor.organization_id;
+    new.impersonator_id := v_actor.impersonator_id;
     new.previous_hash := v_head.hash;
     new.hash := sha256(v_head.hash || convert_to(agreement.event_body(new), 'UTF8'));
 

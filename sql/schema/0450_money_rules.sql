@@ -94,6 +94,8 @@ begin
         from agreement.agreements as a
         join shared.memberships as m on m.organization_id in (a.from_broker_id, a.to_broker_id)
         where a.id = old.agreement_id and m.user_id = v_actor.user_id
+    ) or exists (
+        select from agreement.timeline_events as e where e.agreement_id = old.agreement_id and e.impersonator_id = v_actor.user_id
     ) then
         perform shared.refuse('disputes_judged_by_neither_party', 'a dispute is judged by a platform admin of neither party', 'insufficient_privilege');
     end if;
@@ -110,7 +112,7 @@ for each row when (new.outcome in ('upheld', 'dismissed'))
 execute function agreement.disputes_judged_by_neither_party();
 
 comment on trigger disputes_judged_by_neither_party on agreement.disputes is
-    'Axiom A12: a party never judges its own case. Only a platform admin who is a member of neither broker does.';
+    'Axiom A12: a party never judges its own case. Only a platform admin who is a member of neither broker does, and who never acted there as another.';
 
 -- Crosses into the agreement and its invoices.
 create function agreement.disputes_govern() returns trigger

@@ -170,6 +170,13 @@ execute function agreement.contacts_stay_shredded();
 comment on trigger contacts_stay_shredded on agreement.contacts is
     'Axiom A2: a client''s contact is readable only through the accessor. Shredding is for good: no later contact takes the place.';
 
+create trigger contacts_closed_to_impersonators
+before insert or update on agreement.contacts
+for each row execute function shared.refuse_impersonator();
+
+comment on trigger contacts_closed_to_impersonators on agreement.contacts is
+    'Axiom A2: a client''s contact is readable only through the accessor. A platform admin who acts as a user neither seals nor shreds one; to read it he lacks the scope.';
+
 create trigger contacts_never_deleted
 before delete on agreement.contacts
 for each row execute function shared.refuse_change();

@@ -5,6 +5,7 @@ import hashlib
 import httpx
 import msgspec
 import psycopg
+import pytest
 from psycopg import sql
 
 from tests.api.conftest import Caller, Json, Look, fields, problem
@@ -43,6 +44,34 @@ def test_both_parties_read_the_contact_once_it_is_effective(referrer: Caller, re
         assert response.status_code == 201
         assert response.json() == {**CONTACT, "id": response.json()["id"]}
     assert types(timeline(referee, effective))[-2:] == ["PII_VIEWED", "PII_VIEWED"]
+
+
+FLIPPED = "set_bit({0}, (%s * 31) %% (length({0}) * 8), 1 - get_bit({0}, (%s * 31) %% (length({0}) * 8)))"
+
+
+@pytest.mark.parametrize("column", ["ciphertext", "wrapped_key"])
+def test_a_flipped_bit_is_an_error_of_integrity_and_never_a_wrong_contact(
+    referee: Caller, effective: Json, look: Look, column: str
+) -> None:
+    look.execute("create table public.whole as select * from agreement.contacts")
+    for number in range(20):
+        look.execute(f"update agreement.contacts set {column} = {FLIPPED.format(column)}".encode(), [number, number])
+        assert problem(read_contact(referee, effective), 500, "contact_integrity")["axiom"] == "A2"
+        look.execute(f"update agreement.contacts as c set {column} = w.{column} from public.whole as w".encode())
+    denied = "select count(*) from shared.audit_log where outcome = 'denied' and reason = 'contact_integrity'"
+    assert count(look, denied) == 20
+    look.execute("update agreement.contacts set sealed_at = sealed_at + interval '1 microsecond'")
+    assert read_contact(referee, effective).json()["name"] == CONTACT["name"]
+
+
+def test_a_contact_that_was_moved_does_not_open(referrer: Caller, referee: Caller, effective: Json, look: Look) -> None:
+    other = refer(referrer, client={**CONTACT, "name": "Somebody else"})
+    look.execute(
+        "update agreement.contacts as c set (ciphertext, wrapped_key) = (o.ciphertext, o.wrapped_key) "
+        "from agreement.contacts as o where o.referral_id = %s and c.referral_id <> o.referral_id",
+        [other["id"]],
+    )
+    problem(read_contact(referee, effective), 500, "contact_integrity")
 
 
 def test_before_the_signature_nobody_reads_it(referrer: Caller, referee: Caller, pending: Json, look: Look) -> None:

@@ -40,6 +40,8 @@ UNKNOWN = (401, "unauthenticated")
 ANSWERS = {
     "POST /api/agreements": (404, "not_found"),
     "POST /api/disputes": (404, "not_found"),
+    "POST /api/impersonations": (403, "forbidden"),
+    "DELETE /api/impersonations/current": (404, "not_found"),
     "POST /api/organizations": (409, "conflict"),
     "POST /api/referrals": (201, ""),
     "POST /api/secrets/batch": (200, ""),

@@ -7,7 +7,10 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from app.secretstore.values import is_deeper
 from tests.api.conftest import Caller, Json, Look, add_member, at_once, bearer, created, fields, problem
 from tests.api.steps import count
 
@@ -91,6 +94,42 @@ def test_a_value_is_described_as_any_json(client: httpx.Client) -> None:
     for name in ("NewValue", "ReadValue"):
         value = schemas[name]["properties"]["value"]
         assert (value["description"], "type" in value) == ("Any JSON value.", False)
+
+
+def nested(value: str, depth: int) -> str:
+    return '[{"a":' * (depth // 2) + value + "}]" * (depth // 2)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+NUMBERS = st.one_of(
+    st.integers(-(2**80), 2**80).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False).map(lambda number: format(number, "f")),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+)
+JSON_TEXTS = st.recursive(
+    st.one_of(
+        st.sampled_from(["null", "true", "false", "[]", "{}", '""']),
+        NUMBERS,
+        TEXTS.map(json.dumps),
+        TEXTS.map(lambda text: json.dumps(text, ensure_ascii=False)),
+    ),
+    lambda parts: st.one_of(
+        st.lists(parts).map(lambda items: f"[{', '.join(items)}]"),
+        st.dictionaries(TEXTS.map(json.dumps), parts).map(
+            lambda items: "{" + ",".join(f"{name}:{value}" for name, value in items.items()) + "}"
+        ),
+        st.builds(nested, parts, st.integers(0, 40)),
+    ),
+    max_leaves=20,
+).filter(lambda text: not is_deeper(text.encode(), 64))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(text=JSON_TEXTS)
+def test_whatever_json_comes_back_to_the_byte(owner: Caller, text: str) -> None:
+    version = is_put(put_raw(owner, "any", text))["version"]
+    answer = owner.get("/api/secrets/any")
+    assert answer.content == f'{{"key":"any","version":{version},"value":{text}}}'.encode()
 
 
 @pytest.mark.parametrize(
@@ -503,6 +542,32 @@ def test_a_flipped_bit_is_an_error_of_integrity_and_never_a_wrong_value(owner: C
         )
     assert value_of(owner, "k") == CANARY
     assert [row[:3] for row in audited(look, "k")].count(("secret.read", "denied", "secret_integrity")) == 40
+
+
+# What stands beside a value says who put it and when: it may be falsified by whoever owns the rows, the value not.
+BESIDE = {
+    "restores": "1", "credential_kind": "'esign'", "credential_id": "gen_random_uuid()",
+    "created_by": "gen_random_uuid()", "created_at": "created_at + interval '1 microsecond'", "destroyed_at": "now()",
+}  # fmt: skip
+OF_THE_VALUE = {
+    "secret_id": "encode(set_bit(uuid_send(secret_id), 5, 1 - get_bit(uuid_send(secret_id), 5)), 'hex')::uuid",
+    "version": "version # 1", "master_key_id": "translate(master_key_id, '0123456789abcdef', '1032547698badcfe')",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", [*BESIDE, *OF_THE_VALUE])
+def test_a_flip_in_any_other_column_never_makes_a_wrong_value(owner: Caller, look: Look, column: str) -> None:
+    for value in (CANARY, "the latest"):
+        put(owner, "k", value)
+    look.execute("alter table secretstore.secret_versions disable trigger all")
+    look.execute("alter table secretstore.secret_versions drop constraint secret_versions_key_until_destroyed")
+    flip = f"update secretstore.secret_versions set {column} = {({**BESIDE, **OF_THE_VALUE})[column]} where version = 2"
+    look.execute(flip.encode())
+    if column in BESIDE:
+        assert value_of(owner, "k") == "the latest"
+    else:
+        problem(owner.get("/api/secrets/k"), 500, "secret_integrity")
+        assert audited(look, "k")[-1][:3] == ("secret.read", "denied", "secret_integrity")
 
 
 OTHER_VERSION = "from secretstore.secret_versions as o where o.secret_id = v.secret_id and o.version = 3 - v.version"

@@ -9,7 +9,8 @@ ROLES = (
     "brokerflow_auditor",
 )  # fmt: skip
 VAULTED = (
-    "agreement.contacts", "secretstore.read_grants", "secretstore.secret_versions", "secretstore.secrets",
+    "agreement.contacts", "secretstore.master_keys", "secretstore.read_grants",
+    "secretstore.secret_versions", "secretstore.secrets",
 )  # fmt: skip
 FUNCTIONS = """
 select p.oid::regprocedure::text, p.prosecdef, l.lanname, coalesce(p.proconfig, '{}'), p.prosrc,
@@ -166,7 +167,11 @@ def test_a_trigger_and_its_function_share_a_name(ask: Ask) -> None:
         "select t.tgname, p.proname, obj_description(t.oid, 'pg_trigger') from pg_trigger as t "
         "join pg_proc as p on p.oid = t.tgfoid where not t.tgisinternal"
     )
-    apart = {trigger: function for trigger, function, _ in rows if function not in {trigger, "refuse_change"}}
+    apart = {
+        trigger: function
+        for trigger, function, _ in rows
+        if function not in {trigger, "refuse_change", "refuse_impersonator"}
+    }
     assert apart == NAMED_APART
     assert [trigger for trigger, _, comment in rows if comment is None] == []
 
@@ -241,7 +246,8 @@ def test_what_nobody_may_write_is_granted_to_nobody(ask: Ask) -> None:
     assert {name for (name,) in readable} == {
         "apiauth.seal_keys", "apiauth.root_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
         "apiauth.organization_tokens", "apiauth.environment_keys", "apiauth.used_jwts", "apiauth.rate_buckets",
-        "apiauth.esign_keys", "apiauth.identities", "apiauth.device_codes", "secretstore.read_grants",
+        "apiauth.esign_keys", "apiauth.identities", "apiauth.device_codes", "apiauth.logouts", "apiauth.ended_tickets",
+        "apiauth.impersonations", "secretstore.master_keys", "secretstore.read_grants",
         "agreement.contacts", "agreement.timeline_heads", "shared.outbox", "shared.audit_log", "shared.platform_admins",
     }  # fmt: skip
 

@@ -14,6 +14,7 @@ import psycopg
 import pyrage  # type: ignore[import-untyped]
 import pytest
 
+from app.sealing import key_id
 from tests.cli.conftest import COMMAND, NOWHERE, Finished, Variables, environment, run
 from tests.conftest import Database
 
@@ -207,6 +208,34 @@ def test_what_goes_wrong_is_told_in_a_sentence(secret: Secret, token: str) -> No
         assert (finished.returncode, finished.stdout) == (status, ""), finished.stderr
         assert told in finished.stderr
         assert "Traceback" not in finished.stderr
+
+
+def test_a_wrong_master_key_does_not_start(
+    secret: Secret, variables: Variables, serve: Callable[[Variables], str]
+) -> None:
+    done(secret("set", "k", stdin=CANARY))
+    for keys in (NEW, ""):  # another, and one that is made for this home
+        for command in (["serve", "--port", "0"], ["check"], ["secret", "rotate-master"]):
+            refused = run({**variables, "BROKERFLOW_MASTER_KEY": keys}, *command)
+            assert refused.returncode in {1, 2}
+            told = refused.stdout + refused.stderr
+            assert f"lacks the master key {key_id(base64.b64decode(OLD))}, which sealed" in told
+            assert "list it behind the one that is to seal" in told
+    run({**variables, "BROKERFLOW_MASTER_KEY": f"{NEW} {OLD}"}, "check")  # introduces nothing
+    serve({**variables, "BROKERFLOW_MASTER_KEY": OLD})
+    serve({**variables, "BROKERFLOW_MASTER_KEY": f"{NEW} {OLD}"})
+    assert key_id(base64.b64decode(NEW)) in run({**variables, "BROKERFLOW_MASTER_KEY": OLD}, "check").stdout
+
+
+def test_a_lost_master_key_is_forgotten_when_told_so(
+    secret: Secret, variables: Variables, serve: Callable[[Variables], str], token: str
+) -> None:
+    done(secret("set", "k", stdin=CANARY))
+    lost = run({**variables, "BROKERFLOW_MASTER_KEY": NEW}, "secret", "rotate-master", "--lost")
+    assert (lost.returncode, "1 secret versions open with none of the keys" in lost.stderr) == (1, True)
+    url = serve({**variables, "BROKERFLOW_MASTER_KEY": NEW})
+    read = run({"BROKERFLOW_TOKEN": token}, "secret", "get", "--url", url, "k")
+    assert (read.returncode, "secret_integrity" in read.stderr) == (1, True)
 
 
 def test_the_master_key_rotates_while_the_service_works(

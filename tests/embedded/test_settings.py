@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from app.settings import SettingsError, load
 
@@ -63,7 +64,7 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "SECRET_PROVIDER": "vaults",
         "SECRET_TOKEN": "tr_oat_typo",
         "SECRET_CACHE_SECONDS": "3601",
-        "SESSION_URL": "redis://localhost",
+        "SESSION_URL": "redis://:pass-word@localhost/sessions",
         "SESSION_IDLE": "0",
         "SESSION_ABSOLUTE": "2592001",
         "LOG_LEVEL": "loud",
@@ -85,7 +86,7 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         PROVIDER_SENTENCE,
         "BROKERFLOW_SECRET_TOKEN should be a token of an organization or the secret key of an environment, whole.",
         "BROKERFLOW_SECRET_CACHE_SECONDS should be less than or equal to 3600.",
-        "BROKERFLOW_SESSION_URL is not supported yet: leave it unset, and sessions live in PostgreSQL.",
+        "BROKERFLOW_SESSION_URL should be redis://host:port/number, rediss://... or unix:///path.",
         "BROKERFLOW_SESSION_IDLE should be greater than or equal to 1.",
         "BROKERFLOW_SESSION_ABSOLUTE should be less than or equal to 2592000.",
         "BROKERFLOW_LOG_LEVEL should be 'debug', 'info', 'warning' or 'error'.",
@@ -97,6 +98,30 @@ def test_every_variable_at_fault_is_named_at_once(environment: pytest.MonkeyPatc
         "BROKERFLOW_LOGIN_URL should be a URL that begins with postgresql://.",
         "BROKERFLOW_BODY_LIMIT should be greater than or equal to 1024.",
     ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://user:pass@redis.example:6380/2",
+        "rediss://redis.example",
+        "unix:///run/redis.sock",
+    ],
+)
+def test_a_session_store_is_a_redis(environment: pytest.MonkeyPatch, url: str) -> None:
+    environment.setenv("BROKERFLOW_SESSION_URL", url)
+    assert load().session_url == SecretStr(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://", "redis://localhost:0", "redis://localhost:seven", "redis://[::1", "unix://", "http://localhost"],
+)
+def test_no_other_url_is(environment: pytest.MonkeyPatch, url: str) -> None:
+    environment.setenv("BROKERFLOW_SESSION_URL", url)
+    [sentence] = refused()
+    assert sentence.startswith("BROKERFLOW_SESSION_URL should be redis://")
 
 
 def test_production_makes_no_secrets_and_no_server(environment: pytest.MonkeyPatch) -> None:

@@ -110,3 +110,4 @@ def test_a_service_without_a_database_is_up_and_not_healthy(tmp_path: Path, hous
             assert response.status_code == 503
             assert response.elapsed.total_seconds() < 2
             assert response.headers["retry-after"] == "1"
+        assert client.get("/livez").status_code == 204

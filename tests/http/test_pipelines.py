@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -119,6 +120,35 @@ async def test_statements_are_prepared_again_after_a_discard(one: Pipelines) -> 
         assert await one.run([Step("select $1::text", ["a"])]) == [("a",)]
         await one.run([Step("deallocate all")])
         assert await one.run([Step("select $1::text", ["b"])]) == [("b",)]
+
+
+async def test_of_two_in_a_chain_the_second_sees_what_the_first_committed(service: Service, database: Database) -> None:
+    async with await AsyncConnection.connect(database.superuser_url, autocommit=True) as admin:
+        await admin.execute("create table public.steps (n int, by xid8 default pg_current_xact_id())")
+        await admin.execute("grant select, insert on public.steps to brokerflow_app")
+        try:
+            for number in range(20):
+                added, seen = await service.ask_then(
+                    None,
+                    partial(fetch, "insert into public.steps (n) values ($1) returning by::text", number),
+                    partial(fetch, "select by::text, by = pg_current_xact_id() from public.steps where n = $1", number),
+                )
+                assert [(*added[0], False)] == seen
+                await service.ask(None, partial(fetch, "deallocate all"))
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                await service.ask_then(None, partial(fetch, "select 1 / 0"), partial(fetch, "select 1 / 0"))
+            with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+                await service.ask_then(
+                    Credential("session", bytes(32)), partial(fetch, "select 1"), partial(fetch, "select 2")
+                )
+        finally:
+            await admin.execute("drop table public.steps")
+
+
+async def fetch(sql: str, *parameters_and_db: Any) -> list[tuple[Any, ...]]:
+    *parameters, db = parameters_and_db
+    rows: list[tuple[Any, ...]] = await db.fetch(sql, parameters)
+    return rows
 
 
 async def test_statements_are_prepared_again_when_their_columns_change(one: Pipelines, database: Database) -> None:

@@ -14,7 +14,8 @@ from app.sealing import Sealer
 from tests.api.conftest import PASSWORD, Json, Look, bearer, created, log_in, problem, register, serving
 from tests.api.steps import count
 from tests.conftest import Database
-from tests.oidc.conftest import Browser, Serve, Site
+from tests.oidc.conftest import Browser, RealProvider, Serve, Site
+from tests.redis import running_redis
 
 ADA = "ada@example.org"
 
@@ -122,6 +123,18 @@ def test_who_registered_the_address_before_is_put_out(site: Site, browser: Brows
     assert log_in_with(client, PASSWORD) == 401
     for credential in (session, token):
         problem(client.get("/api/me", headers=bearer(credential)), 401, "unauthenticated")
+
+
+def test_a_session_in_redis_is_opened_alike(serve: Serve, provider: RealProvider, browser: Browser, look: Look) -> None:
+    """And one that lives there shows that the account is the same person's."""
+    with running_redis() as redis, serve(provider.issuer, provider.secret, session_url=redis.url) as address:
+        with httpx.Client(base_url=address, timeout=30) as client:
+            register(client, ADA)
+        assert browser.post(f"{address}/auth/login", json={"email": ADA, "password": PASSWORD}).status_code == 200
+        browser.come_back(browser.log_in_at(address, ADA))
+        assert browser.get(f"{address}/api/me").json()["email"] == ADA
+        assert count(look, "select count(*) from apiauth.sessions") == 0
+        assert count(look, "select count(*) from apiauth.passwords") == 1, "he was disowned"
 
 
 def test_who_is_logged_in_already_keeps_his_password(site: Site, browser: Browser, client: httpx.Client) -> None:

@@ -82,12 +82,12 @@ begin
         select
             (h.event).agreement_id, (h.event).seq, (h.event).id, (h.event).type, (h.event).payload,
             (h.event).occurred_at, (h.event).recorded_at, (h.event).credential_kind, (h.event).credential_id,
-            (h.event).user_id, (h.event).organization_id, (h.event).from_broker_id, (h.event).to_broker_id,
+            (h.event).user_id, (h.event).organization_id, (h.event).impersonator_id, (h.event).from_broker_id, (h.event).to_broker_id,
             (h.event).corrects_seq, h.previous_hash, sha256(h.previous_hash || convert_to(agreement.event_body(h.event), 'UTF8'))
         from (
             select t.hash as previous_hash, row(
                 c.agreement_id, v_seq, shared.uuidv7(), s.type, s.payload, c.began_at + make_interval(mins => v_seq),
-                c.began_at + make_interval(mins => v_seq), s.kind, s.credential_id, s.user_id, s.organization_id,
+                c.began_at + make_interval(mins => v_seq), s.kind, s.credential_id, s.user_id, s.organization_id, null,
                 k.north, k.south, case when v_seq = 8 then 4 end, t.hash, t.hash
             )::agreement.timeline_events as event
             from crowd as c

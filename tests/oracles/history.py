@@ -133,6 +133,16 @@ class History:
         self.scene["open"] = await self.given.referral()
         self.scene["invited"] = await self.given.match(self.scene["open"])
 
+    async def _impersonate(self) -> None:
+        """Let the judge act as the referee, be refused as him, and stop."""
+        impersonator = await self.given.impersonator()
+        agreement = await self.given.agreement("effective")
+        await impersonator(
+            "insert into agreement.timeline_events (agreement_id, type) values (%s, 'CLIENT_CONTACTED')", agreement
+        )
+        await impersonator("select shared.record_denial('PUT /x', '/x', 'credential_scope', null)")
+        await impersonator("select apiauth.stop_impersonation(%s)", secrets.token_bytes(32))
+
     async def traces(self) -> None:
         """Leave what else is left: tokens that ended, denials, stored answers, people who come and go."""
         referrer = self.stage.party("referrer")
@@ -152,6 +162,7 @@ class History:
         invitation = await self.given.invitation()
         await self.stage.as_newcomer("update shared.invitations set state = 'accepted' where id = %s", invitation)
         self.scene["device_token"] = await self._device()
+        await self._impersonate()
         # The judge joins a party when all is judged.
         north = referrer.organization_id
         await referrer("select shared.add_member(%s, 'judge@example.org', 'agent')", north)

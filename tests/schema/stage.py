@@ -385,6 +385,18 @@ class Given:
         await self.stage.unbound("update agreement.contact_reads set granted_in = '3' where id = %s", grant)
         return grant
 
+    async def impersonator(self, of: str = "referee", by: str = "judge", lifetime: str = "1 hour") -> Actor:
+        """Log a platform admin in once more, and let him act as a user."""
+        own, acting = secrets.token_bytes(32), secrets.token_bytes(32)
+        await self.stage.as_nobody(
+            "select apiauth.open_session(%s, %s, %s, '1 hour', '1 day')", f"{by}@example.org", by.encode(), own
+        )
+        await Actor(self.stage, ("enter_session", own))(
+            "select apiauth.start_impersonation(%s, 'ticket 4711', %s, %s)",
+            self.stage.people[of].user_id, lifetime, acting,
+        )  # fmt: skip
+        return Actor(self.stage, ("enter_session", acting))
+
     async def status(self, agreement: UUID) -> str:
         """Return an agreement's status."""
         return str(await self.stage.as_owner.value("select status from agreement.agreements where id = %s", agreement))

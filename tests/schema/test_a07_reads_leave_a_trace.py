@@ -37,7 +37,9 @@ async def test_nor_is_one_of_a_savepoint_before(given: Given, refused: Refused, 
 
 @keeps("contact_reads_consumed_once")
 async def test_a_grant_is_used_once(given: Given, refused: Refused, as_referee: Party) -> None:
-    grant = await given.committed_grant(await given.agreement("effective"))
+    agreement = await given.agreement("effective")
+    await given.contact((await given.referral_of(agreement))[0])
+    grant = await given.committed_grant(agreement)
     await as_referee(CONSUME, grant)
     async with refused("contact_reads_consumed_once"):
         await as_referee(CONSUME, grant)
@@ -151,7 +153,9 @@ async def test_an_uncommitted_grant_is_not_seen_from_elsewhere(enter_from_outsid
 
 async def test_two_who_use_one_grant_at_once_get_one_contact(enter_from_outside: Outside) -> None:
     async with enter_from_outside() as one, enter_from_outside() as other:
-        agreement = await one.given.agreement("effective")
+        referral = await one.given.referral()
+        await one.given.contact(referral)
+        agreement = await one.given.agreement("effective", referral)
         await one.connection.commit()
         grant = await one.given.grant(agreement)
         await one.connection.commit()

@@ -12,7 +12,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import Actor, Party, Stage, World, keeps, waits_for_a_lock
+from tests.schema.stage import HALF, Actor, Party, Stage, World, keeps, waits_for_a_lock
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 Knock = Callable[..., AbstractAsyncContextManager[AsyncConnection[tuple[Any, ...]]]]
@@ -228,6 +228,25 @@ async def test_who_holds_the_account_and_the_address_keeps_both(stage: Stage) ->
     await log_in(stage, "1", NEWCOMER, held=newcomer.digest)
     assert await live(stage, newcomer.user_id) == (1, 2, 0)
     assert await whose(stage.as_newcomer) == newcomer.user_id
+
+
+@pytest.mark.parametrize(("of", "half", "left"), [(NEWCOMER, HALF, (1, 1)), ("rival@example.org", HALF, (0, 1)),
+                                                  (NEWCOMER, bytes(32), (0, 1))])  # fmt: skip
+async def test_a_session_that_lives_elsewhere_shows_the_same(
+    stage: Stage, of: str, half: bytes, left: tuple[int, int]
+) -> None:
+    """Unless its ticket is another's, or was not sealed here."""
+    digest, opened = secrets.token_bytes(32), secrets.token_bytes(32)
+    key = of.partition("@")[0].encode()
+    await stage.as_nobody("select apiauth.open_session(%s, %s, %s, '1 hour', '1 day')", of, key, digest)
+    ticket = await stage.as_nobody.value("select apiauth.exchange_session(%s, %s)", digest, HALF)
+    user = stage.people["newcomer"].user_id
+    await stage.as_guard("update apiauth.sessions set revoked_at = now() where user_id = %s", user)
+    await stage.as_login(
+        "select apiauth.open_identity_session(%s, '1', %s, 'x', %s, %s, '1 hour', '1 day', %s, %s)",
+        ISSUER, NEWCOMER, digest, opened, ticket, half,
+    )  # fmt: skip
+    assert (await live(stage, user))[:2] == left
 
 
 @pytest.mark.parametrize("ended", ["revoked_at = now()", "created_at = now() - interval '1 day', expires_at = now()",

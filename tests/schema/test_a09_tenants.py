@@ -51,6 +51,16 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
     await given.secret()
     await given.read_grant()
     await referrer.token("agreements:read")
+    await given.stage.as_guard(
+        "insert into apiauth.identities (user_id, issuer, subject) values (%s, 'https://id.example', 'x')",
+        referrer.user_id,
+    )
+    await given.device("waiting")
+    await given.impersonator()
+    await given.stage.as_guard("insert into apiauth.logouts values (%s, '-infinity')", referrer.user_id)
+    await given.stage.as_guard(
+        "insert into apiauth.ended_tickets (session_id, expires_at) values (gen_random_uuid(), clock_timestamp())"
+    )
     await referrer(
         "insert into shared.idempotency_keys (user_id, key, route, request_digest, status, response) "
         "values (%s, 'k', 'r', sha256('x'), 200, '')",

@@ -65,7 +65,7 @@ async def test_nothing_is_nobody(stage: Stage) -> None:
 
 
 async def test_what_is_sealed_cannot_be_altered(stage: Stage, refused: Refused, given: Given) -> None:
-    """Each field in turn: role, organization, user, scopes, platform admin; and the seal itself."""
+    """Each field in turn: role, organization, user, scopes, platform admin, impersonator; and the seal itself."""
     setting = await sealed(stage, "viewer")
     people = stage.people
     other = people["stranger"]
@@ -73,7 +73,8 @@ async def test_what_is_sealed_cannot_be_altered(stage: Stage, refused: Refused, 
         (",viewer,", ",owner,"),
         (str(people["viewer"].organization_id), str(other.organization_id)),
         (str(people["viewer"].user_id), str(other.user_id)),
-        (",f)", ",t)"),
+        (",f,)", ",t,)"),
+        (",f,)", f",f,{other.user_id})"),
         (",viewer,,", ",viewer,{contacts:read},"),
         ("(session,", "(personal_token,"),
         (setting[:2], "00" if setting[:2] != "00" else "11"),
@@ -232,7 +233,7 @@ async def forged_with(stage: Stage, key: tuple[object, ...], body: str) -> str:
 
 async def test_a_key_from_an_old_dump_forges_nothing(stage: Stage, refused: Refused) -> None:
     [stolen] = await stage.as_guard("select id, inner_block, outer_block from apiauth.seal_keys")
-    body = f"(session,,{stage.people['referrer'].user_id},,,,,,f)"
+    body = f"(session,,{stage.people['referrer'].user_id},,,,,,f,)"
     await stage.run(SET, await forged_with(stage, stolen, body), LOCAL)
     assert await stage.run(WHO) == [(stage.people["referrer"].user_id,)], "the forger does not know his trade"
     await stage.as_guard("update apiauth.seal_keys set made_at = made_at - interval '3 hours'")

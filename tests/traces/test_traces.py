@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -129,6 +130,7 @@ def _play(story: Story) -> None:
     assert append(referee, agreement, "PROPERTY_SHOWN").status_code == 201
     assert issue(referrer, agreement).status_code == 201
     assert resolve(judge, open_dispute(referrer, agreement), "upheld").status_code == 200
+    _keep_a_secret(story, referrer)
     _mint_twice(story, referrer)
     _be_refused(story, referrer, agreement)
     key = base64.b64decode(secret.removeprefix("whsec_"))
@@ -137,6 +139,21 @@ def _play(story: Story) -> None:
     story.remember("master key", base64.b64decode((story.home / "master.key").read_text()))
     for field, value in CONTACT.items():
         story.remember(f"the client's {field}", value.encode())
+
+
+def _keep_a_secret(story: Story, caller: Caller) -> None:
+    """Put a secret in every way, read it alone and in a batch, be refused with it, and roll it back."""
+    secret = "canary-secret-zaunkönig-4711"
+    body = {"value": {"password": secret}}
+    for headers in ({}, {"Idempotency-Key": "secret-1"}):
+        assert caller.put("/api/secrets/db/main", json=body, headers=headers).status_code == 200
+    assert caller.put("/api/secrets/db/main", json={**body, "expected_version": 7}).status_code == 412
+    assert caller.put("/api/secrets/a b", json=body).status_code == 422
+    assert secret in caller.get("/api/secrets/db/main").text
+    assert secret in caller.post("/api/secrets/batch", json={"keys": ["db/main"]}).text
+    assert caller.post("/api/secrets/db/main/rollback", json={"version": 1}).status_code == 200
+    story.remember("a secret", secret.encode())
+    story.remember("a secret in ASCII", json.dumps(secret)[1:-1].encode())
 
 
 def _mint_twice(story: Story, caller: Caller) -> None:
@@ -190,6 +207,15 @@ def test_a_dump_lets_nobody_in_and_names_no_client(story: Story) -> None:
     stored = hashlib.sha256(story.secrets["digest of rita's session"]).hexdigest()
     assert stored.encode() in dump, "the dump is not of the story"
     assert found_in(dump, story) == []
+
+
+def test_the_write_ahead_log_lets_nobody_in_and_names_no_client(story: Story) -> None:
+    """What is backed up all along holds rows and pages as they were, values that are gone as well."""
+    story.ask("checkpoint")
+    segments = [path for path in (story.home / "data" / "pg_wal").iterdir() if path.is_file()]
+    log = b"".join(path.read_bytes() for path in segments)
+    assert b"rita@north.example" in log, "the log is not of the story"
+    assert found_in(log, story) == []
 
 
 def test_the_servers_log_holds_statements_and_no_secret(story: Story) -> None:

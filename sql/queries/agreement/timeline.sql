@@ -4,7 +4,7 @@
 -- optional: occurred_at, corrects_seq
 select
     e.id, e.agreement_id, e.seq, e.type, e.payload, e.occurred_at, e.recorded_at, e.credential_kind, e.user_id,
-    e.organization_id, e.corrects_seq
+    e.organization_id, e.impersonator_id, e.corrects_seq
 from agreement.append_event(:agreement_id, :type, :payload, :occurred_at, :corrects_seq) as e;
 
 -- name: list_timeline(agreement_id, after, limit)
@@ -13,7 +13,7 @@ from agreement.append_event(:agreement_id, :type, :payload, :occurred_at, :corre
 -- optional: after
 select
     e.id, e.agreement_id, e.seq, e.type, e.payload, e.occurred_at, e.recorded_at, e.credential_kind, e.user_id,
-    e.organization_id, e.corrects_seq
+    e.organization_id, e.impersonator_id, e.corrects_seq
 from agreement.find_agreement(:agreement_id) as f (agreement_id)
 cross join lateral (
     select *
@@ -30,7 +30,7 @@ order by e.seq;
 -- optional: after
 select
     e.id, e.agreement_id, e.seq, e.type, e.payload, e.occurred_at, e.recorded_at, e.credential_kind, e.user_id,
-    e.organization_id, e.corrects_seq
+    e.organization_id, e.impersonator_id, e.corrects_seq
 from (
     -- One branch an index: an OR of the parties would walk the events of every tenant. No event is in both.
     (

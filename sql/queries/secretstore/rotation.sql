@@ -9,3 +9,11 @@ from secretstore.list_wrapped_keys(:master_key_id, :after_secret_id, :after_vers
 -- name: rewrap_keys(master_key_id, secret_ids, versions, wrapped_keys, rewrapped_keys)$
 -- Put data keys that are wrapped anew in place of those read; for the operator, as the vault.
 select secretstore.rewrap_keys(:master_key_id, :secret_ids, :versions, :wrapped_keys, :rewrapped_keys) as "count!";
+
+-- name: admit_master_keys(ids, proofs)$
+-- The master keys that are known and not proved by these; where there is none, the first may seal.
+select secretstore.admit_master_keys(:ids, :proofs) as "missing!";
+
+-- name: keep_master_key(id, proof)!
+-- Forget every other master key; for the operator, as the vault.
+select secretstore.keep_master_key(:id, :proof);

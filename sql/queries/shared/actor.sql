@@ -7,7 +7,8 @@ select
     a.environment_id as "environment_id?",
     (select e.slug from shared.environments as e where e.id = a.environment_id) as "environment?",
     (select b.name from shared.preview_branches as b where b.id = a.branch_id) as "branch?",
-    a.role as "role?", a.scopes as "scopes?", a.is_platform_admin as "is_platform_admin!"
+    a.role as "role?", a.scopes as "scopes?", a.is_platform_admin as "is_platform_admin!",
+    a.impersonator_id as "impersonator_id?"
 from shared.current_actor() as a;
 
 -- name: me()<!

@@ -8,7 +8,7 @@ from shared.find_response(:key, :route, :request_digest) as r;
 -- Store a response, in the transaction of its effect.
 insert into shared.idempotency_keys (user_id, environment_id, organization_id, key, route, request_digest, status, response)
 select
-    a.user_id, case when a.user_id is null then a.environment_id end,
+    coalesce(a.impersonator_id, a.user_id), case when a.user_id is null then a.environment_id end,
     case when a.user_id is null and a.environment_id is null then a.organization_id end,
     :key, :route, :request_digest, :status, :response
 from shared.current_actor() as a;

@@ -60,3 +60,6 @@ update agreement.timeline_events set user_id = :referee where type = 'DISPUTE_RE
 
 -- it is disputed, with 0 open disputes
 update agreement.agreements set status = 'disputed' where id = :effective;
+
+-- a party judged the dispute
+update agreement.timeline_events set impersonator_id = :judge where agreement_id = :upheld and seq = 1;

@@ -47,3 +47,15 @@ insert into shared.audit_log (action, subject, outcome) values ('contact.seal', 
 
 -- session.open was denied by nobody
 insert into shared.audit_log (action, subject, outcome, reason) values ('session.open', 'x', 'denied', 'x');
+
+-- contact.seal was done by who acted as another
+insert into shared.audit_log (credential_kind, user_id, impersonator_id, action, subject, outcome)
+values ('session', :referee, :judge, 'contact.seal', 'x', 'done');
+
+-- agreement.offer_made was done by who had no right to act as another
+insert into shared.audit_log (credential_kind, user_id, impersonator_id, action, subject, outcome)
+values ('session', :referee, :referrer, 'agreement.offer_made', 'x', 'done');
+
+-- agreement.client_contacted was done by who had no right to act as another
+update shared.audit_log set recorded_at = recorded_at + interval '2 hours'
+where action = 'agreement.client_contacted' and impersonator_id is not null;

@@ -80,3 +80,7 @@ values (:referrer, 'https://id.example', 'x'), (:referee, 'https://id.example', 
 alter table apiauth.identities drop constraint identities_one_a_user_an_issuer;
 insert into apiauth.identities (user_id, issuer, subject)
 values (:referee, 'https://id.example', 'x'), (:referee, 'https://id.example', 'y');
+
+-- it acted after it had ended
+insert into apiauth.ended_tickets (session_id, ended_at, expires_at)
+select credential_id, now() - interval '1 hour', now() from shared.audit_log where credential_kind = 'session' limit 1;

@@ -1,0 +1,10 @@
+alter table apiauth.ended_tickets disable row level security;
+drop function apiauth.end_tickets(uuid, uuid, text[], bytea);
+drop function apiauth.exchange_session(bytea, bytea);
+drop function apiauth.enter_ticket(bytea, text, text[], text, bytea);
+drop function apiauth.is_live(apiauth.ticket);
+drop function apiauth.read_ticket(text, bytea);
+drop function apiauth.seal_ticket(apiauth.ticket, bytea);
+drop function apiauth.ticket_key(bytea);
+drop table apiauth.ended_tickets;
+drop type apiauth.ticket;

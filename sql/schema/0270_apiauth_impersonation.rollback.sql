@@ -1,0 +1,15 @@
+drop function apiauth.stop_impersonation(bytea, text, bytea);
+drop function apiauth.start_impersonation(uuid, text, interval, bytea, text, bytea);
+drop function apiauth.replace_session(apiauth.ticket, bytea, uuid, bytea);
+drop function apiauth.asking_session(text, bytea);
+drop trigger device_codes_closed_to_impersonators on apiauth.device_codes;
+drop trigger environment_keys_closed_to_impersonators on apiauth.environment_keys;
+drop trigger organization_tokens_closed_to_impersonators on apiauth.organization_tokens;
+drop trigger personal_tokens_closed_to_impersonators on apiauth.personal_tokens;
+drop trigger passwords_closed_to_impersonators on apiauth.passwords;
+drop trigger impersonations_never_emptied on apiauth.impersonations;
+drop trigger impersonations_never_deleted on apiauth.impersonations;
+drop trigger impersonations_stop_once on apiauth.impersonations;
+drop trigger impersonations_by_a_platform_admin on apiauth.impersonations;
+drop function apiauth.impersonations_stop_once();
+drop function apiauth.impersonations_by_a_platform_admin();
