@@ -91,7 +91,7 @@ class Table:
     async def asked(self) -> dict[str, object]:
         """Return what the oracles find that they did not find before."""
         auditor = Stage(self.auditor, self.world)
-        findings = {name: await answer(auditor, ORACLES[name]) for name in ORACLES.keys() - {"O9"}}
+        findings: dict[str, object] = {name: await answer(auditor, ORACLES[name]) for name in ORACLES.keys() - {"O9"}}
         await self.auditor.rollback()
         news = {name: found for name, found in findings.items() if found != self.findings.get(name, [])}
         self.findings.update(news)
