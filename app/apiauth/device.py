@@ -16,7 +16,7 @@ from app.apiauth import queries
 from app.apiauth.limits import limit, limit_person
 from app.apiauth.models import DeviceAuthorization, DeviceDecision, DeviceGrant, DeviceToken, NewDevice
 from app.apiauth.queries import DeviceRequest, RedeemedDevice
-from app.errors import NOT_FOUND, TOO_MANY_REQUESTS, Kind, Refusal, found, invalid
+from app.errors import INVALID, NOT_FOUND, TOO_MANY_REQUESTS, Kind, Refusal, found, invalid
 from app.queries import Connection
 from app.shared import tokens
 from app.shared.actor import Actor, Visitor
@@ -105,7 +105,7 @@ def _authorization(
     tags=["auth"],
     summary="See which machine shows a code",
     opt=takes(SESSION),
-    responses={404: problem_spec(NOT_FOUND), 429: problem_spec(TOO_MANY_REQUESTS)},
+    responses={422: problem_spec(INVALID), 404: problem_spec(NOT_FOUND), 429: problem_spec(TOO_MANY_REQUESTS)},
 )
 async def find_device(
     request: Request[Any, Any, Any], actor: Actor, user_code: UserCode = ""

@@ -43,6 +43,7 @@ Moment = Annotated[
     datetime | None, QueryParameter(description="A time with its zone, such as 2027-01-01T00:00:00Z; now unless said.")
 ]
 
+_SCOPED = {404: problem_spec(NOT_FOUND)}  # the environment that a query names
 _READ = {500: problem_spec(INTERNAL, SECRET_INTEGRITY)}
 
 
@@ -220,7 +221,7 @@ async def delete_secret(
     return await actor.effect(lambda db: store.delete(db, key_of(key), expected_version))
 
 
-@get("/api/secrets", tags=["secrets"], summary="List secrets", opt=takes(PROGRAM, "secrets:read"))
+@get("/api/secrets", tags=["secrets"], summary="List secrets", responses=_SCOPED, opt=takes(PROGRAM, "secrets:read"))
 async def list_secrets(actor: Actor, store: Store, page: Page, prefix: Prefix = "") -> Items[Secret]:
     """List the keys of the organization or environment, in their order; never values."""
     after = page.after(str)
@@ -232,7 +233,13 @@ async def list_secrets(actor: Actor, store: Store, page: Page, prefix: Prefix = 
     return page.of(rows, position=lambda row: row.key)
 
 
-@get("/api/secrets/count", tags=["secrets"], summary="Count secrets", opt=takes(PROGRAM, "secrets:read"))
+@get(
+    "/api/secrets/count",
+    tags=["secrets"],
+    summary="Count secrets",
+    responses=_SCOPED,
+    opt=takes(PROGRAM, "secrets:read"),
+)
 async def count_secrets(actor: Actor, store: Store, prefix: Prefix = "") -> Count:
     """Count the keys of the organization or environment."""
     return Count(

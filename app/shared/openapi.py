@@ -29,6 +29,8 @@ ASSETS = "/schema/assets"
 _ALWAYS = (errors.MALFORMED, errors.INTERNAL, errors.DATABASE_UNAVAILABLE)
 _WITH_ACTOR = (errors.UNAUTHENTICATED, errors.FORBIDDEN, errors.TOO_MANY_REQUESTS)
 _WITH_BODY = (errors.TOO_LARGE, errors.UNSUPPORTED_MEDIA_TYPE, errors.INVALID)
+# Else the null that a handler returns would be promised as JSON.
+_NOTHING = {204: {204: ResponseSpec(None, description="Done; there is no body")}}
 
 IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
@@ -193,7 +195,7 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
     kinds += (errors.NOT_FOUND,) if has_path_parameters else ()
     kinds += (errors.INVALID,) if "page" in takes else ()
     kinds += (errors.VERSION_MISMATCH,) if "expected_version" in takes else ()
-    handler.responses = {**_specified(kinds), **(handler.responses or {})}
+    handler.responses = {**_specified(kinds), **_NOTHING.get(handler.status_code, {}), **(handler.responses or {})}
 
 
 def _operation_of(handler: HTTPRouteHandler) -> type[Operation]:

@@ -2,7 +2,17 @@
 
 import pytest
 
-from tests.api.conftest import quick_passwords, quiet_logs
+from tests.api.conftest import (
+    address,
+    client,
+    enrol,
+    look,
+    quick_passwords,
+    quiet_logs,
+    referee,
+    referrer,
+    stranger,
+)
 from tests.conftest import Server
 from tests.schema.conftest import as_nobody, build_world, enter_from_outside, given, refused, stage
 from tests.schema.stage import World
@@ -14,4 +24,7 @@ def world(server: Server, template: str) -> World:
     return build_world(server, template, "adversary")
 
 
-__all__ = ["as_nobody", "enter_from_outside", "given", "quick_passwords", "quiet_logs", "refused", "stage"]
+__all__ = [
+    "address", "as_nobody", "client", "enrol", "enter_from_outside", "given", "look", "quick_passwords", "quiet_logs",
+    "referee", "referrer", "refused", "stage", "stranger",
+]  # fmt: skip
