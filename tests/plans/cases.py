@@ -54,6 +54,8 @@ USUAL = {
     "public_digest": "sha256('new public')", "public_hint": "'abcd'", "grace": "'1 day'",
     "email": "'newcomer@example.org'", "full_name": "'x'", "salt": "decode(md5('x'), 'hex')",
     "bucket": "'x'", "act": "'x'", "is_approved": "true", "one_time": "true", "half": "sha256('half')",
+    "tickets": "'{}'", "seen_at": "'{}'", "ticket": "null", "held_ticket": "null",
+
     "api_identifier": "'api-new'", "payload": "'{}'", "occurred_at": "null", "corrects_seq": "null",
     "ciphertext": "sha256('a') || sha256('b')", "wrapped_key": "sha256('x')", "fein": "'12-3456789'",
     "price_min": "1", "price_max": "2", "property_type": "'flat'", "languages": "'{en}'", "sla_hours": "24",
@@ -82,6 +84,15 @@ def program(query: str, /, **arguments: str) -> None:
         return (await stage.given.keys())[0]
 
     CASES.append(Case(query, "", "a program", actor, {**USUAL, **arguments}))
+
+
+def impersonator(query: str, /, **arguments: str) -> None:
+    """Add a case: a query asked by a platform admin who acts as another."""
+
+    async def actor(stage: Stage) -> Actor:
+        return await stage.given.impersonator()
+
+    CASES.append(Case(query, "", "an impersonator", actor, {**USUAL, **arguments}))
 
 
 def pages(
@@ -158,6 +169,9 @@ ask(
     rewrapped_keys="array[substring(sha256('x') || sha256('z') from 4)]",
 )  # fmt: skip
 
+ask("secretstore.admit_master_keys", "nobody", ids="'{0123456789abcdef}'", proofs="array[sha256('proof')]")
+ask("secretstore.keep_master_key", "nobody", "", "brokerflow_vault", id="'0123456789abcdef'", proof="sha256('proof')")
+
 # apiauth
 ask("apiauth.take_attempt", "nobody")
 ask("apiauth.take_own_attempt")
@@ -178,6 +192,9 @@ ask(
 )  # fmt: skip
 ask("apiauth.close_session")
 pages("apiauth.list_sessions")
+ask("apiauth.exchange_session", "nobody", digest="'session7'::bytea")
+ask("apiauth.start_impersonation", "judge", user_id=person("rival"))
+impersonator("apiauth.stop_impersonation")
 ask("apiauth.revoke_sessions", id="null")
 ask("apiauth.create_personal_token")
 pages("apiauth.list_personal_tokens", at="gen_random_uuid()")

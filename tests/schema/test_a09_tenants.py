@@ -57,6 +57,7 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
     )
     await given.device("waiting")
     await given.impersonator()
+    await given.stage.as_nobody("select secretstore.admit_master_keys('{0123456789abcdef}', array[sha256('x')])")
     await given.stage.as_guard("insert into apiauth.logouts values (%s, '-infinity')", referrer.user_id)
     await given.stage.as_guard(
         "insert into apiauth.ended_tickets (session_id, expires_at) values (gen_random_uuid(), clock_timestamp())"
@@ -222,7 +223,7 @@ async def test_the_auditor_reads_all_but_contacts_and_credentials_and_writes_not
     given: Given, stage: Stage, refused: Refused, as_auditor: Actor
 ) -> None:
     await populate(given)
-    closed = {"agreement.contacts", "secretstore.read_grants"}
+    closed = {"agreement.contacts", "secretstore.read_grants", "secretstore.master_keys"}
     for (table,) in await stage.as_postgres(TABLES):
         if table in closed or table.startswith("apiauth."):
             async with refused(None, "42501"):
