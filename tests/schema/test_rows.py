@@ -84,6 +84,7 @@ KEYS = {
     "secretstore.secrets": {"secrets_pkey": "id", "secrets_one_per_key": "organization_id environment_id key"},
     "secretstore.secret_versions": {"secret_versions_gapless": "secret_id version"},
     "secretstore.read_grants": {"read_grants_pkey": "digest"},
+    "secretstore.master_keys": {"master_keys_pkey": "id"},
     "agreement.brokers": {"brokers_pkey": "id"},
     "agreement.broker_registrations": {"broker_registrations_pkey": "broker_id"},
     "agreement.referrals": {"referrals_pkey": "id"},
