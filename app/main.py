@@ -18,13 +18,13 @@ from app.apiauth import (
     oidc_flows,
     organization_tokens,
     sessions,
+    trust,
 )
 from app.apiauth import routes as apiauth
-from app.apiauth.esign_keys import EsignTrust
 from app.apiauth.limits import limit_credential
 from app.database import Database
 from app.errors import answer_refusal
-from app.sealing import Keyring, Sealer, Stamp, derive
+from app.sealing import Keyring, Sealer, Stamp, half_of
 from app.secretstore import routes as secretstore
 from app.secretstore.cache import SealedCache
 from app.secretstore.paths import keyed
@@ -120,10 +120,11 @@ def _state(settings: Settings, database: Database) -> State:
             "settings": settings,
             "database": database,
             "axioms": AxiomTable(database),
-            "esign_trust": EsignTrust(database, settings.esign_keys),
+            "esign_trust": trust.of_esign_keys(database, settings.esign_keys),
+            "half_trust": trust.of_key_halves(database, settings.master_keys),
             "production": settings.is_production,
             "answers": Sealer(settings.master_key, "stored answers", settings.master_keys[1:]),
-            "jwt_half": derive(settings.master_key, "JWTs"),
+            "key_half": half_of(settings.master_key),
             "cursors": Stamp(settings.master_key, "cursors"),
             "tickets": _tickets(settings),
             "secret_cache": cache,
@@ -143,7 +144,7 @@ def _tickets(settings: Settings) -> "Tickets | None":
         return None
     from app.tickets import Tickets  # noqa: PLC0415
 
-    return Tickets(settings.session_url.get_secret_value(), derive(settings.master_key, "tickets"))
+    return Tickets(settings.session_url.get_secret_value(), half_of(settings.master_key))
 
 
 def _own_store(settings: Settings, database: Database, keyring: Keyring, cache: SealedCache) -> SecretStore | None:
@@ -169,10 +170,14 @@ async def _connected(app: Litestar) -> AsyncIterator[None]:
     if logins is not None:
         await logins.open()
     await app.state.axioms.load()
-    await app.state.esign_trust.establish()
+    introductions = app.state.esign_trust, app.state.half_trust
+    for introduction in introductions:
+        await introduction.start()
     try:
         yield
     finally:
+        for introduction in introductions:
+            await introduction.stop()
         await app.state.secret_cache.stop()
         await database.close()
         if (tickets := app.state.tickets) is not None:

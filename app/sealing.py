@@ -117,6 +117,11 @@ def key_id(master_key: bytes) -> str:
     return hashlib.sha256(master_key).hexdigest()[:16]
 
 
+def half_of(master_key: bytes) -> bytes:
+    """Return the service's half of the keys that sign JWTs and seal tickets; the other is PostgreSQL's."""
+    return derive(master_key, "halves of keys")
+
+
 def proof(master_key: bytes) -> bytes:
     """Return what only who holds a master key can say, and what opens nothing."""
     return derive(master_key, "proof")

@@ -42,7 +42,7 @@ async def mint_jwt(
             scopes=list(dict.fromkeys(data.scopes)),
             lifetime=timedelta(seconds=data.expires_in),
             one_time=data.one_time,
-            half=request.app.state.jwt_half,
+            half=request.app.state.key_half,
         )
     )
 

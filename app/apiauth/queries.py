@@ -330,6 +330,16 @@ async def mint_jwt(
     )
 
 
+async def trust_key_halves(db: Connection, *, halves: list[bytes]) -> None:
+    """Introduce the service's halves of keys: the first ever, or beside one that is trusted."""
+    await execute(db, _QUERIES["trust_key_halves"], {"halves": halves})
+
+
+async def keep_key_halves(db: Connection, *, halves: list[bytes]) -> None:
+    """Trust these halves and no others; for the operator, as the guard."""
+    await execute(db, _QUERIES["keep_key_halves"], {"halves": halves})
+
+
 async def create_organization_token(
     db: Connection,
     *,

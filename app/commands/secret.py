@@ -16,6 +16,7 @@ from rich.table import Table
 
 from app.agreement.contacts import sealer_of
 from app.agreement.rotation import wrapped_contacts
+from app.apiauth.queries import keep_key_halves
 from app.cli import FOUND_SOMETHING, Refused, _addresses, configured, expected
 from app.commands import secretfiles
 from app.commands.client import TOKEN, Service
@@ -24,12 +25,13 @@ from app.database import Transaction
 from app.queries import register_adapters
 from app.readiness import missing_master_key
 from app.rotation import Rotation, Wrapped, rotate
-from app.sealing import Keyring, key_id, proof
+from app.sealing import Keyring, half_of, key_id, proof
 from app.secretstore import queries
 from app.secretstore.rotation import wrapped_keys
 from app.secretstore.values import PURPOSE
 
 VAULT = "-c role=brokerflow_vault"
+GUARD = "-c role=brokerflow_guard"
 
 
 @click.group(name="secret")
@@ -215,7 +217,17 @@ async def _rotate(owner_url: str, master_keys: Sequence[bytes], *, lost: bool) -
         }
         if lost or not any(rotation.unopened for rotation in done.values()):
             await queries.keep_master_key(db, id=ids[0], proof=proofs[0])
+            await _trust_only(owner_url, master_keys[0])
         return done
+
+
+async def _trust_only(owner_url: str, master_key: bytes) -> None:
+    """Have JWTs and tickets refused whose key was made with an earlier master key."""
+    connection = await psycopg.AsyncConnection.connect(
+        owner_url, autocommit=True, options=GUARD, cursor_factory=psycopg.AsyncRawCursor
+    )
+    async with connection:
+        await keep_key_halves(Transaction(connection), halves=[half_of(master_key)])
 
 
 async def _shown(kind: Wrapped[Any], title: str) -> Rotation:

@@ -82,7 +82,7 @@ def _named(request: Request[Any, Any, Any], header: str, what: str) -> str | Non
 
 def _proof_of(request: Request[Any, Any, Any], *, production: bool) -> Credential:
     if (authorization := request.headers.get("authorization")) is not None:
-        return _bearer(authorization, request.app.state.jwt_half)
+        return _bearer(authorization, request.app.state.key_half)
     if (cookie := request.cookies.get(cookie_name(production=production))) is not None:
         if request.method not in SAFE_METHODS:
             _require_same_origin(request, production=production)
@@ -108,12 +108,12 @@ def session_cookie(token: str, *, max_age: int, production: bool) -> Cookie:
     )
 
 
-def _bearer(authorization: str, jwt_half: bytes) -> Credential:
+def _bearer(authorization: str, key_half: bytes) -> Credential:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Refusal(UNAUTHENTICATED)
     if token.count(".") == 2:
-        return _jwt(token.strip(), jwt_half)
+        return _jwt(token.strip(), key_half)
     return of_token(token.strip())
 
 

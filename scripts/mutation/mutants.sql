@@ -29,7 +29,8 @@ functions as (
     select p.oid, format('%I.%I(%s)', s.name, p.proname, pg_get_function_identity_arguments(p.oid)) as name,
         format('%s %s', case p.prokind when 'p' then 'procedure' else 'function' end, p.oid::regprocedure) as signature,
         s.name as schema, p.proname::text as bare, p.proowner, p.proacl, p.prosecdef, p.proconfig, p.prosrc,
-        p.prorettype = 'trigger'::regtype as is_trigger
+        p.prorettype = 'trigger'::regtype as is_trigger,
+        p.prolang = (select l.oid from pg_language as l where l.lanname = 'plpgsql') as is_plpgsql
     from pg_proc as p
     join schemas as s on s.oid = p.pronamespace
     where p.prokind in ('f', 'p')
@@ -168,6 +169,8 @@ select 'function', f.name, 'without its ' || split_part(c.setting, '=', 1),
     format('alter %s reset %s', f.signature, split_part(c.setting, '=', 1)), array[f.bare]
 from functions as f
 cross join unnest(f.proconfig) as c (setting)
+-- What runs as its caller and is SQL through and through, its caller could as well write himself.
+where f.prosecdef or f.is_plpgsql
 
 union all
 select 'function', f.name, 'owned by ' || r.name, format('alter %s owner to %s', f.signature, r.name), array[f.bare]

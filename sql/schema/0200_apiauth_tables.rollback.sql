@@ -1,3 +1,4 @@
+drop table apiauth.key_halves;
 drop table apiauth.esign_keys;
 drop table apiauth.rate_buckets;
 drop table apiauth.used_jwts;

@@ -215,3 +215,15 @@ create table apiauth.esign_keys (
 comment on table apiauth.esign_keys is 'Webhook secrets of the signing service, by digest: who holds one may complete signatures, and nothing else.';
 comment on constraint esign_keys_stored_as_digest on apiauth.esign_keys is
     'Axiom A10: no credential at rest can be replayed. A webhook secret is stored as the digest of its digest.';
+
+-- The service's halves of the keys that sign JWTs and seal tickets. Whoever has read this database knows the other half,
+-- and could bring one of his own if any were taken.
+create table apiauth.key_halves (
+    digest bytea primary key,
+    trusted_at timestamptz not null default shared.clock(),
+    constraint key_halves_stored_as_digest check (octet_length(digest) = 32)
+);
+
+comment on table apiauth.key_halves is 'The halves of keys that the service holds, by digest: with no other is a JWT or a ticket signed or believed.';
+comment on constraint key_halves_stored_as_digest on apiauth.key_halves is
+    'Axiom A10: no credential at rest can be replayed. A half is stored as its digest.';

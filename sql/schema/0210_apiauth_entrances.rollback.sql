@@ -2,6 +2,7 @@ drop function apiauth.enter_esign(bytea);
 drop function apiauth.use_jwt(uuid, bytea, timestamptz);
 drop function apiauth.enter_jwt(bytea, text, text[], text, text, bytea, bytea);
 drop function apiauth.jwt_key(uuid, bytea);
+drop function apiauth.is_trusted_half(bytea);
 drop function apiauth.hmac(bytea, bytea);
 drop function apiauth.from_base64url(text);
 drop function apiauth.to_base64url(bytea);

@@ -376,10 +376,18 @@ comment on function apiauth.hmac(bytea, bytea) is 'HMAC-SHA256 by RFC 2104 under
 -- master key, which no database holds, and hands it over with each request. A dump without the master key forges
 -- nothing, and so does the service's role without this function, which is granted to nobody. What it costs: who has
 -- both the dump and the master key can mint, and a new master key ends every JWT.
+create function apiauth.is_trusted_half(half bytea) returns boolean
+language sql stable
+set search_path = ''
+as $$ select exists (select from apiauth.key_halves as h where h.digest = sha256(is_trusted_half.half)) $$;
+
+comment on function apiauth.is_trusted_half(bytea) is
+    'Axiom A9: who asks is proved. A half that the service did not introduce makes no key, whoever brings it.';
+
 create function apiauth.jwt_key(kid uuid, half bytea) returns bytea
 language sql stable
 set search_path = ''
-as $$ select sha256(apiauth.derived('jwt ' || jwt_key.kid) || jwt_key.half) where octet_length(jwt_key.half) = 32 $$;
+as $$ select sha256(apiauth.derived('jwt ' || jwt_key.kid) || jwt_key.half) where apiauth.is_trusted_half(jwt_key.half) $$;
 
 comment on function apiauth.jwt_key(uuid, bytea) is
     'Axiom A10: no credential at rest can be replayed. The key of the JWTs of a secret key, half of which is not in this database.';

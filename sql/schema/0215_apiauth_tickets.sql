@@ -34,7 +34,7 @@ comment on table apiauth.ended_tickets is 'Tickets that were ended before their 
 create function apiauth.ticket_key(half bytea) returns bytea
 language sql stable
 set search_path = ''
-as $$ select sha256(apiauth.derived('ticket') || ticket_key.half) where octet_length(ticket_key.half) = 32 $$;
+as $$ select sha256(apiauth.derived('ticket') || ticket_key.half) where apiauth.is_trusted_half(ticket_key.half) $$;
 
 comment on function apiauth.ticket_key(bytea) is
     'Axiom A10: no credential at rest can be replayed. The key that seals tickets, half of which is not in this database.';
@@ -117,7 +117,7 @@ begin
     delete from apiauth.sessions as s
     where s.digest = sha256(exchange_session.digest) and s.revoked_at is null and s.expires_at > shared.clock()
     returning s.* into v_session;
-    if not found or octet_length(exchange_session.half) is distinct from 32 then
+    if not found or not apiauth.is_trusted_half(exchange_session.half) then
         perform apiauth.refuse_credential();
     end if;
     return apiauth.seal_ticket(

@@ -1,3 +1,5 @@
+drop function apiauth.keep_key_halves(bytea[]);
+drop function apiauth.trust_key_halves(bytea[]);
 drop function apiauth.replace_esign_keys(bytea[]);
 drop function apiauth.trust_esign_keys(bytea[]);
 drop function apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea);

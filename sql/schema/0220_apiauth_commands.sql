@@ -523,6 +523,9 @@ begin
     if not (array['tokens:write'] || mint_jwt.scopes) <@ v_actor.scopes then
         perform shared.refuse('credential_scope', 'a key mints no scope that it lacks', 'insufficient_privilege');
     end if;
+    if not apiauth.is_trusted_half(mint_jwt.half) then
+        perform apiauth.refuse_credential();
+    end if;
     -- Written out, since the entrance compares it byte by byte.
     v_signed := apiauth.to_base64url(convert_to(format('{"alg":"HS256","kid":"%s","typ":"JWT"}', v_actor.credential_id), 'UTF8')) || '.'
         || apiauth.to_base64url(convert_to(
@@ -588,6 +591,46 @@ $$;
 
 comment on function apiauth.replace_esign_keys(bytea[]) is 'Trusts exactly these webhook secrets from now on.';
 
+-- As with the webhook's secrets: the first are trusted on first use.
+create function apiauth.trust_key_halves(halves bytea[]) returns void
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+    if (select bool_and(octet_length(h.half) = 32) from unnest(trust_key_halves.halves) as h (half)) is not true then
+        perform apiauth.refuse_credential();
+    end if;
+    lock table apiauth.key_halves in exclusive mode;
+    if exists (select from apiauth.key_halves)
+        and not exists (select from unnest(trust_key_halves.halves) as h (half) where apiauth.is_trusted_half(h.half))
+    then
+        perform apiauth.refuse_credential();
+    end if;
+    insert into apiauth.key_halves (digest)
+    select sha256(h.half) from unnest(trust_key_halves.halves) as h (half)
+    on conflict (digest) do nothing;
+end;
+$$;
+
+comment on function apiauth.trust_key_halves(bytea[]) is
+    'Axiom A9: who asks is proved. A half of a key is trusted on the word of one that is trusted already.';
+
+-- For the operator, as the guard: granted to nobody.
+create function apiauth.keep_key_halves(halves bytea[]) returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+    delete from apiauth.key_halves as k
+    where k.digest <> all (array(select sha256(h.half) from unnest(keep_key_halves.halves) as h (half)));
+    insert into apiauth.key_halves (digest)
+    select sha256(h.half) from unnest(keep_key_halves.halves) as h (half)
+    on conflict (digest) do nothing;
+end;
+$$;
+
+comment on function apiauth.keep_key_halves(bytea[]) is 'Trusts exactly these halves from now on: JWTs and tickets of others are refused.';
+
 revoke execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
     apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(text[], bytea),
@@ -598,7 +641,8 @@ revoke execute on function
     apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),
     apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text),
     apiauth.take_attempt(text, integer, interval),
-    apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea), apiauth.trust_esign_keys(bytea[])
+    apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea), apiauth.trust_esign_keys(bytea[]),
+    apiauth.trust_key_halves(bytea[])
 from public;
 grant execute on function
     apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
@@ -610,5 +654,6 @@ grant execute on function
     apiauth.issue_environment_keys(uuid, bytea, text, bytea, text, interval),
     apiauth.create_environment(uuid, text, shared.environment_type, bytea, text, bytea, text),
     apiauth.take_attempt(text, integer, interval),
-    apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea), apiauth.trust_esign_keys(bytea[])
+    apiauth.mint_jwt(uuid, text[], apiauth.jwt_lifetime, boolean, bytea), apiauth.trust_esign_keys(bytea[]),
+    apiauth.trust_key_halves(bytea[])
 to brokerflow_app;

@@ -1,3 +1,4 @@
+alter table apiauth.key_halves disable row level security;
 alter table apiauth.esign_keys disable row level security;
 alter table apiauth.rate_buckets disable row level security;
 alter table apiauth.used_jwts disable row level security;

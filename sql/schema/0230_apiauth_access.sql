@@ -14,3 +14,4 @@ alter table apiauth.environment_keys enable row level security;
 alter table apiauth.used_jwts enable row level security;
 alter table apiauth.rate_buckets enable row level security;
 alter table apiauth.esign_keys enable row level security;
+alter table apiauth.key_halves enable row level security;

@@ -178,9 +178,9 @@ for each row execute function agreement.invoices_not_while_disputed();
 comment on trigger invoices_not_while_disputed on agreement.invoices is
     'Axiom A12: opening freezes. Nothing is invoiced under an agreement that is disputed, void or not yet effective.';
 
--- Compares the row with what it was, and frozen money with the dispute. Crosses row security to see the dispute.
+-- Compares the row with what it was, and frozen money with the dispute, which who may change an invoice sees.
 create function agreement.invoices_follow_dispute() returns trigger
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 declare
@@ -200,9 +200,6 @@ begin
     return new;
 end;
 $$;
-
-comment on function agreement.invoices_follow_dispute() is 'Crosses row security to see the dispute.';
-revoke execute on function agreement.invoices_follow_dispute() from public;
 
 create trigger invoices_follow_dispute
 before update on agreement.invoices

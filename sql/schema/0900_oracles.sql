@@ -89,6 +89,10 @@ as $$
         case when octet_length(k.digest) is distinct from 32 then 'it is not stored as a digest' end
     from apiauth.esign_keys as k
     union all
+    select 'key_half', null, null, k.trusted_at, null, null,
+        case when octet_length(k.digest) is distinct from 32 then 'it is not stored as a digest' end
+    from apiauth.key_halves as k
+    union all
     select 'identity', i.id, i.user_id, i.linked_at, null, null,
         case
             when count(*) over (partition by i.issuer, i.subject) > 1 then 'it opens the accounts of two users'

@@ -246,7 +246,8 @@ def test_what_nobody_may_write_is_granted_to_nobody(ask: Ask) -> None:
     assert {name for (name,) in readable} == {
         "apiauth.seal_keys", "apiauth.root_keys", "apiauth.passwords", "apiauth.sessions", "apiauth.personal_tokens",
         "apiauth.organization_tokens", "apiauth.environment_keys", "apiauth.used_jwts", "apiauth.rate_buckets",
-        "apiauth.esign_keys", "apiauth.identities", "apiauth.device_codes", "apiauth.logouts", "apiauth.ended_tickets",
+        "apiauth.esign_keys", "apiauth.key_halves", "apiauth.identities", "apiauth.device_codes", "apiauth.logouts",
+        "apiauth.ended_tickets",
         "apiauth.impersonations", "secretstore.master_keys", "secretstore.read_grants",
         "agreement.contacts", "agreement.timeline_heads", "shared.outbox", "shared.audit_log", "shared.platform_admins",
     }  # fmt: skip

@@ -25,7 +25,7 @@ SQL_TEXT |= {"app/commands/admin.py", "app/demo/service.py", "app/servers.py"}
 # The table of refusals; who retries, listens, records a denial or starts before the database does.
 CATCHES = {
     "app/errors.py", "app/database.py", "app/pipelines.py", "app/shared/notices.py", "app/shared/denials.py",
-    "app/shared/axioms.py", "app/shared/health.py", "app/apiauth/esign_keys.py", "app/embedded.py", "app/cli.py",
+    "app/shared/axioms.py", "app/shared/health.py", "app/apiauth/trust.py", "app/embedded.py", "app/cli.py",
     "app/commands/admin.py", "app/commands/axioms.py",
     "app/commands/oracles.py", "app/oracles.py", "app/demo/service.py",
     # Who strikes, and who is struck: a lost connection is what they are about.

@@ -37,6 +37,8 @@ def person(name: str) -> str:
     return f"(select id from shared.users where email = '{name}@example.org')"
 
 
+HALF = "sha256('the service''s half of the key that signs JWTs')"
+
 # What most queries are given where a case says nothing else.
 USUAL = {
     "limit": "20", "request_id": "'r'", "address": "null", "organization_id": NORTH, "environment_id": row(1),
@@ -53,7 +55,7 @@ USUAL = {
     "token_digest": "sha256('new token')", "secret_digest": "sha256('new secret')", "secret_hint": "'abcd'",
     "public_digest": "sha256('new public')", "public_hint": "'abcd'", "grace": "'1 day'",
     "email": "'newcomer@example.org'", "full_name": "'x'", "salt": "decode(md5('x'), 'hex')",
-    "bucket": "'x'", "act": "'x'", "is_approved": "true", "one_time": "true", "half": "sha256('half')",
+    "bucket": "'x'", "act": "'x'", "is_approved": "true", "one_time": "true", "half": HALF,
     "tickets": "'{}'", "seen_at": "'{}'", "ticket": "null", "held_ticket": "null",
 
     "api_identifier": "'api-new'", "payload": "'{}'", "occurred_at": "null", "corrects_seq": "null",
@@ -186,6 +188,8 @@ program(
     scopes="'{}'",
     environment_id="(select environment_id from apiauth.environment_keys order by created_at desc limit 1)",
 )
+ask("apiauth.trust_key_halves", "nobody", halves=f"array[sha256('new'), {HALF}]")
+ask("apiauth.keep_key_halves", "nobody", "", "brokerflow_guard", halves=f"array[{HALF}]")
 ask("apiauth.trust_esign_keys", "nobody", digests="array[sha256('new'), sha256('the signing service''s secret')]")
 ask(
     "apiauth.open_session", "nobody", email="'user-7@example.net'", key="'password7'", lifetime="'1 day'",

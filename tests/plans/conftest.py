@@ -29,7 +29,7 @@ where seq_tup_read > 0 and schemaname in ('shared', 'apiauth', 'secretstore', 'a
 # Tables that hold a few rows for ever.
 FEW = {
     "shared.axioms", "agreement.transitions", "agreement.referral_transitions", "apiauth.seal_keys",
-    "apiauth.root_keys", "apiauth.esign_keys", "shared.oracle_results", "shared.platform_admins",
+    "apiauth.root_keys", "apiauth.esign_keys", "apiauth.key_halves", "shared.oracle_results", "shared.platform_admins",
 }  # fmt: skip
 
 

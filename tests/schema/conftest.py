@@ -13,7 +13,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from tests.conftest import PREFIX, Server, _copy_grants, _create
-from tests.schema.stage import ESIGN, Actor, Given, Party, Person, Stage, World
+from tests.schema.stage import ESIGN, HALF, Actor, Given, Party, Person, Stage, World
 
 Refused = Callable[..., AbstractAsyncContextManager[None]]
 
@@ -63,6 +63,7 @@ async def _populate(world: World) -> dict[str, Person]:
         people = {name: await _register(stage, name) for name in PEOPLE}
         stage.people = people
         await stage.run("select apiauth.trust_esign_keys(%s)", [ESIGN])
+        await stage.run("select apiauth.trust_key_halves(%s)", [HALF])
         await connection.commit()
         organizations = {name: await _found(stage, name, founder) for name, founder in ORGANIZATIONS.items()}
         for name, role in PEOPLE.items():

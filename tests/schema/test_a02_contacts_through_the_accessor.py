@@ -155,3 +155,11 @@ async def test_the_accessor_takes_no_actor_and_is_not_everybodys(stage: Stage) -
         "from pg_proc where proname = 'consume_contact_read'"
     )
     assert (arguments, is_public) == ("id uuid", False)
+
+
+async def test_the_auditor_is_told_of_contacts_all_but_what_they_hold(given: Given, as_auditor: Actor) -> None:
+    referral = await given.referral()
+    await given.contact(referral)
+    assert await as_auditor("select 1 from agreement.describe_contacts() as c where c.referral_id = %s", referral) == [
+        (1,)
+    ]

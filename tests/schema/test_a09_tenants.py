@@ -44,6 +44,7 @@ async def populate(given: Given) -> None:  # noqa: PLR0915 - a statement a table
     await given.invitation()
     await given.account()
     await given.device()
+    await referrer("select secretstore.admit_master_keys(array['0123456789abcdef'], array[sha256('proof')])")
     await given.stage.as_login(
         "select apiauth.open_identity_session('https://id.example', 'subject', 'x@id.example', 'Somebody', null, "
         "sha256('a session'), interval '1 hour', interval '1 day')"
@@ -414,3 +415,13 @@ async def test_no_function_is_executable_but_those_that_were_granted(stage: Stag
     for name, arguments in functions:
         async with refused(None, "42501"):
             await stage.as_referrer(f"select {name}({', '.join(arguments)})")
+
+
+async def test_candidates_are_agents_of_others_whom_who_asks_cannot_see(
+    given: Given, as_referrer: Party, as_referee: Party
+) -> None:
+    referral = await given.referral()
+    assert await as_referrer("select 1 from shared.users where id = %s", as_referee.user_id) == []
+    ranked = await as_referrer("select user_id, broker_id from agreement.rank_candidates(%s)", referral)
+    assert (as_referee.user_id, as_referee.organization_id) in ranked
+    assert as_referrer.organization_id not in {broker for _, broker in ranked}

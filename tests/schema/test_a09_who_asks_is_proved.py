@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import ESIGN, Actor, Given, Party, Stage, keeps, waits_for_a_lock
+from tests.schema.stage import ESIGN, HALF, Actor, Given, Party, Stage, keeps, waits_for_a_lock
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 
@@ -300,6 +300,29 @@ async def test_a_webhook_secret_is_trusted_on_the_word_of_a_trusted_one(
         await Actor(stage, ("enter_esign", ESIGN)).enter()
     async with refused("credential_authenticates", "28000"):
         await as_nobody("select apiauth.trust_esign_keys(%s)", [ESIGN])
+
+
+async def test_a_half_of_a_key_is_trusted_on_the_word_of_a_trusted_one(
+    given: Given, refused: Refused, as_nobody: Actor, as_guard: Actor, as_referrer: Party
+) -> None:
+    """Whoever read a dump and may run SQL as the service signs nothing with a half of his own."""
+    own = b"\1" * 32
+    for halves in ([own], [], [HALF, b"short"], [None]):
+        async with refused("credential_authenticates", "28000"):
+            await as_nobody("select apiauth.trust_key_halves(%s::bytea[])", halves)
+    secret, _ = await given.keys()
+    async with refused("credential_authenticates", "28000"):
+        await secret("select apiauth.mint_jwt(%s, '{}', '1 hour', false, %s)", await given.environment(), own)
+    [[forged]] = await as_guard(
+        "select apiauth.seal_ticket(row(gen_random_uuid(), %s, sha256(sha256('x')), now(), now() + interval '1 day', "
+        "null)::apiauth.ticket, %s)",
+        as_referrer.user_id, own,
+    )  # fmt: skip
+    assert forged is None
+    await as_nobody("select apiauth.trust_key_halves(%s)", [HALF, own])
+    await as_guard("select apiauth.keep_key_halves(%s)", [own])
+    async with refused("credential_authenticates", "28000"):
+        await as_nobody("select apiauth.trust_key_halves(%s)", [HALF])
 
 
 @keeps("row security")

@@ -18,7 +18,8 @@ Superuser = psycopg.Connection[tuple[object, ...]]
 LOGIN = "select session_id from apiauth.open_session(%s, %s, %s, %s, %s)"
 MINT = "select id from apiauth.create_personal_token('a token', %s, 'abcd', '{agreements:read}', %s)"
 CREDENTIALS = (
-    "sessions", "personal_tokens", "organization_tokens", "environment_keys", "esign_keys", "passwords", "seal_keys",
+    "sessions", "personal_tokens", "organization_tokens", "environment_keys", "esign_keys", "key_halves", "passwords",
+    "seal_keys",
 )  # fmt: skip
 ENTRANCES = (
     "enter_session", "enter_token", "enter_organization_token", "enter_secret_key", "enter_public_key", "enter_esign",
@@ -92,7 +93,7 @@ async def test_what_is_stored_is_the_digest_of_what_enters(stage: Stage, as_refe
 
 
 @keeps("sessions_stored_as_digest", "personal_tokens_stored_as_digest", "passwords_stored_as_digest",
-       "esign_keys_stored_as_digest", "organization_tokens_stored_as_digest",
+       "esign_keys_stored_as_digest", "key_halves_stored_as_digest", "organization_tokens_stored_as_digest",
        "environment_keys_stored_as_digest")  # fmt: skip
 async def test_nothing_but_a_digest_is_stored(
     given: Given, refused: Refused, as_guard: Actor, as_referrer: Party
@@ -105,6 +106,7 @@ async def test_nothing_but_a_digest_is_stored(
         ("personal_tokens", "digest", "personal_tokens_stored_as_digest"),
         ("passwords", "key_digest", "passwords_stored_as_digest"),
         ("esign_keys", "digest", "esign_keys_stored_as_digest"),
+        ("key_halves", "digest", "key_halves_stored_as_digest"),
         ("organization_tokens", "digest", "organization_tokens_stored_as_digest"),
         ("environment_keys", "digest", "environment_keys_stored_as_digest"),
     ):

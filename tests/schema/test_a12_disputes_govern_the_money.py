@@ -346,3 +346,19 @@ async def test_a_dispute_whose_snapshot_lacks_an_invoice_does_not_open(
             await other.given.dispute(agreement)
         statement = "select status from agreement.agreements where id = %s"
         assert await one.as_referrer.value(statement, agreement) == "effective"
+
+
+async def test_a_token_that_only_writes_meets_the_dispute_it_cannot_see(
+    given: Given, refused: Refused, as_referee: Party, as_partisan: Party, as_owner: Actor
+) -> None:
+    """The rules look at the dispute and at its parties whoever asks, and not at what he may read."""
+    agreement = await given.agreement("effective")
+    dispute = await given.dispute(agreement, by="referee")
+    promote = "update shared.memberships set role = 'agent' where user_id = %s"
+    await given.stage.as_mentor(promote, as_partisan.user_id)
+    partisan, referee = await as_partisan.token("agreements:write"), await as_referee.token("agreements:write")
+    async with refused("disputes_judged_by_neither_party", "42501"):
+        await partisan("update agreement.disputes set outcome = 'dismissed', note = 'so'")
+    await referee("update agreement.agreements set status = 'closed'")
+    assert await given.status(agreement) == "closed"
+    assert await as_owner("select outcome from agreement.disputes where id = %s", dispute) == [("withdrawn",)]

@@ -30,7 +30,7 @@ where d.description like 'Axiom A%:%' and coalesce(t.oid, c.oid, p.oid, i.oid) i
 APART = {"outbox_announce"}
 TAKEN = {"trigger", "constraint", "unique index", "policy"}
 # What a test keeps of every object of a kind.
-KINDS = {"row security", "not null", "constraint", "grant", "owner", "execute", "schema", "database"}
+KINDS = {"row security", "not null", "constraint", "grant", "owner", "execute", "function", "schema", "database"}
 
 
 async def enforcing(stage: Stage) -> dict[str, Mutant]:

@@ -74,7 +74,7 @@ READ = {
 }
 # What neither the service nor the auditor reads: credentials, what is sealed, and the grants that open it.
 CLOSED = re.compile(
-    r"apiauth\.|agreement\.contacts\.|secretstore\.read_grants\.|secretstore\.secret_versions\.(ciphertext|wrapped_key)$"
+    r"apiauth\.|agreement\.contacts\.|secretstore\.(read_grants|master_keys)\.|secretstore\.secret_versions\.(ciphertext|wrapped_key)$"
 )
 # What is written for the service, and is nobody's business over HTTP.
 UNSEEN = re.compile(r"shared\.(outbox|audit_log|platform_admins)\.|agreement\.timeline_heads\.")
@@ -296,3 +296,15 @@ async def test_where_a_trigger_is_lost_the_policy_behind_it_refuses(
         await stage.run(f"alter table agreement.{table} disable trigger user")
         async with refused(None, "42501"):
             await actor(attempt.format(f"agreement.{table}"), id_)
+
+
+@keeps("function")
+async def test_a_trigger_that_crosses_a_boundary_acts_as_the_owner_of_its_table(stage: Stage) -> None:
+    """Or as the owner of the schema it stands in, where that is another's; and as nobody mightier."""
+    rows = await stage.as_postgres(
+        "select p.oid::regprocedure::text, p.proowner::regrole::text from pg_trigger as t "
+        "join pg_proc as p on p.oid = t.tgfoid join pg_class as c on c.oid = t.tgrelid "
+        f"where p.prosecdef and p.pronamespace in {OURS} and p.pronamespace = c.relnamespace "
+        "and p.proowner <> c.relowner"
+    )
+    assert rows == []

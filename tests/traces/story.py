@@ -126,9 +126,10 @@ class Story:
         """The key that is in no database."""
         return base64.b64decode((self.home / "master.key").read_text())
 
-    def half(self, purpose: str) -> bytes:
-        """Return the service's half of a key of which the database has the other."""
-        return sealing.derive(self.master_key, purpose)
+    @property
+    def half(self) -> bytes:
+        """The service's half of the keys of which the database has the other."""
+        return sealing.half_of(self.master_key)
 
     def under_root_key(self, purpose: str) -> Callable[[bytes, str], bytes]:
         """Return what authenticates a message as who has a dump would: it takes a guess at the service's half."""
@@ -259,6 +260,7 @@ def _agree(story: Story, referrer: Caller, referee: Caller) -> Json:
     story.remember("digest of the webhook secret", digest)
     story.ways["enter_esign"] = Way("select apiauth.enter_esign(%s)", digest)
     story.ways["trust_esign_keys"] = Way("select apiauth.trust_esign_keys(array[%s::bytea])", digest)
+    story.ways["trust_key_halves"] = Way("select apiauth.trust_key_halves(array[%s::bytea])", story.half)
     for field, value in CONTACT.items():
         story.remember(f"the client's {field}", value.encode())
     return agreement
@@ -313,7 +315,7 @@ def _mint_jwts(story: Story, environment: Json, key: str, branch: dict[str, str]
     """Mint a JWT that is good once, and one that may be tried again."""
     _mint_jwt(story, environment, key, branch, once=True)
     signed, digest = _mint_jwt(story, environment, key, branch, once=False)
-    half = story.half("JWTs")
+    half = story.half
     story.remember("service's half of the key of JWTs", half)
     forge = story.under_root_key(f"jwt {_header(signed)['kid']}")
     entering = "select apiauth.enter_jwt(%s, null, '{}', 'main', %s, %s, %s)"
@@ -414,7 +416,7 @@ def _join(story: Story, caller: Caller, invited: Caller) -> None:
 
 def _exchange(story: Story, caller: Caller) -> None:
     """Take a session out of its table, as a service does that keeps it in Redis."""
-    digest, half = tokens.digest(log_in(caller, caller.email, CANARY.format("judith"))), story.half("tickets")
+    digest, half = tokens.digest(log_in(caller, caller.email, CANARY.format("judith"))), story.half
     story.remember("service's half of the key of tickets", half)
     exchanging = "select apiauth.exchange_session(%s, %s)"
     with psycopg.connect(story.database.app_url, autocommit=True) as connection:

@@ -15,6 +15,10 @@ alter table apiauth.esign_keys drop constraint esign_keys_stored_as_digest casca
 update apiauth.esign_keys set digest = 'whsec_0';
 
 -- it is not stored as a digest
+alter table apiauth.key_halves drop constraint key_halves_stored_as_digest cascade;
+insert into apiauth.key_halves (digest) values ('half');
+
+-- it is not stored as a digest
 alter table apiauth.device_codes drop constraint device_codes_stored_as_digests cascade;
 update apiauth.device_codes set user_digest = 'WDJB-MJHT' where token_id = :device_token;
 
