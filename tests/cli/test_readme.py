@@ -147,6 +147,7 @@ def test_what_a_stolen_login_opened_is_ended_as_shown(database: Database) -> Non
         psycopg.connect(database.app_url, autocommit=True) as service,
         psycopg.connect(database.owner_url, autocommit=True) as deployer,
     ):
+        service.execute("select apiauth.trust_key_halves(%s)", [[half]])
         ticket = service.execute("select apiauth.exchange_session(%s, %s)", [exchanged, half]).fetchone()
         entrances: list[tuple[LiteralString, list[object]]] = [
             ("select apiauth.enter_session(%s)", [kept]),
