@@ -17,7 +17,7 @@ from tests.cli.conftest import COMMAND, NOWHERE, Finished, Variables, environmen
 
 PERSON = {"email": "nora@north.example", "password": "correct horse battery staple"}
 # What a person does in the browser that the command opens: he says what he was told to say.
-BROWSER = """#!{python}
+BROWSER = """
 import sys, httpx
 from urllib.parse import parse_qs, urlsplit
 page = urlsplit(sys.argv[1])
@@ -43,7 +43,9 @@ class Machine(NamedTuple):
     def variables(self, decision: str = "approve") -> Variables:
         """Describe the machine."""
         browser = self.folder / f"browser-{decision}"
-        browser.write_text(BROWSER.format(python=sys.executable, token=self.session, decision=decision))
+        script = browser.with_suffix(".py")
+        script.write_text(BROWSER.format(token=self.session, decision=decision))
+        browser.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')  # a #! line takes no space
         browser.chmod(0o700)
         return {"XDG_CONFIG_HOME": str(self.folder), "DISPLAY": ":0", "BROWSER": f"{browser} %s"}
 
