@@ -44,3 +44,9 @@ select pg_temp.d('device', n), pg_temp.d('code', n), 'x', '192.0.2.7', '{tokens:
     now() + interval '9 minutes'
 from crowd;
 insert into apiauth.esign_keys (digest) select pg_temp.d('esign', n) from crowd;
+insert into apiauth.key_halves (digest) select pg_temp.d('half', n) from crowd;
+insert into apiauth.logouts (user_id, ended_before) select pg_temp.u('user', n), '-infinity' from crowd;
+insert into apiauth.ended_tickets (session_id, expires_at)
+select pg_temp.u('ticket', n), now() + interval '1 day' from crowd;
+insert into apiauth.impersonations (admin_id, user_id, reason, ends_at)
+select pg_temp.u('user', n), pg_temp.u('user', n % 10000 + 1), 'x', now() + interval '59 minutes' from crowd;

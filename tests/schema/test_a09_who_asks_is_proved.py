@@ -312,7 +312,7 @@ async def test_a_half_of_a_key_is_trusted_on_the_word_of_a_trusted_one(
             await as_nobody("select apiauth.trust_key_halves(%s::bytea[])", halves)
     secret, _ = await given.keys()
     async with refused("credential_authenticates", "28000"):
-        await secret("select apiauth.mint_jwt(%s, '{}', '1 hour', false, %s)", await given.environment(), own)
+        await secret("select apiauth.mint_jwt(shared.current_environment_id(), '{}', '1 hour', false, %s)", own)
     [[forged]] = await as_guard(
         "select apiauth.seal_ticket(row(gen_random_uuid(), %s, sha256(sha256('x')), now(), now() + interval '1 day', "
         "null)::apiauth.ticket, %s)",
