@@ -185,9 +185,13 @@ def test_of_fifty_uses_at_once_exactly_one_succeeds(client: httpx.Client, enviro
     problem(whoami(client, token), 401, "unauthenticated")
 
 
-def test_a_refusal_that_leaves_nothing_is_no_use(client: httpx.Client, environment: Json) -> None:
+def test_a_refusal_of_the_database_is_no_use_and_finding_nothing_is_one(
+    client: httpx.Client, environment: Json
+) -> None:
     token = created(mint(client, environment, one_time=True))["token"]
     problem(client.get(f"/api/agreements/{uuid.uuid4()}", headers=bearer(token)), 404, "not_found")
+    problem(client.get("/api/agreements", headers=bearer(token)), 401, "unauthenticated")
+    token = created(mint(client, environment, one_time=True))["token"]
     problem(client.get("/api/whoami", headers=bearer(token) | {"X-Organization": "west"}), 403, "forbidden")
     assert client.get("/api/agreements", headers=bearer(token)).is_success
     problem(client.get("/api/agreements", headers=bearer(token)), 401, "unauthenticated")
