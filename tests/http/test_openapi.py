@@ -69,7 +69,7 @@ def test_headers_and_security_are_told(described: Any) -> None:
     assert paths["/probe/anybody"]["post"]["security"] == []
     assert paths[one]["get"]["security"] == [{"session": []}, {"personal_token": []}, {"session_cookie": []}]
     schemes = described["components"]["securitySchemes"]
-    assert schemes.keys() == {*get_args(Kind), "session_cookie"} - {"esign"}
+    assert schemes.keys() == {*get_args(Kind), "session_cookie"} - {"esign", "ticket"}
     assert all(scheme["scheme"] == "bearer" for name, scheme in schemes.items() if name != "session_cookie")
 
 

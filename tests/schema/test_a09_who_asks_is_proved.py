@@ -305,7 +305,7 @@ async def test_a_webhook_secret_is_trusted_on_the_word_of_a_trusted_one(
 async def test_a_half_of_a_key_is_trusted_on_the_word_of_a_trusted_one(
     given: Given, refused: Refused, as_nobody: Actor, as_guard: Actor, as_referrer: Party
 ) -> None:
-    """Whoever read a dump and may run SQL as the service signs nothing with a half of his own."""
+    """is_trusted_half: whoever read a dump and runs SQL as the service signs nothing with a half of his own."""
     own = b"\1" * 32
     for halves in ([own], [], [HALF, b"short"], [None]):
         async with refused("credential_authenticates", "28000"):
