@@ -22,9 +22,7 @@ class NewJwt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     scopes: Annotated[list[str], Meta(description="None that the secret key lacks.", examples=[["secrets:read"]])]
     expires_in: Annotated[int, Meta(ge=1, le=30 * 24 * 3600, description="Seconds.", examples=[900])] = DEFAULT_SECONDS
-    one_time: Annotated[
-        bool, Meta(description="Whether one request that is not refused uses it up.")
-    ] = False
+    one_time: Annotated[bool, Meta(description="Whether one request that is not refused uses it up.")] = False
 
 
 @post(
