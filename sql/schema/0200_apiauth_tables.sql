@@ -43,6 +43,9 @@ create table apiauth.impersonations (
     constraint impersonations_last_an_hour_at_most check (ends_at > started_at and ends_at <= started_at + interval '1 hour')
 );
 
+-- Serves their stop.
+create index impersonations_admin_id_idx on apiauth.impersonations (admin_id) where stopped_at is null;
+
 comment on table apiauth.impersonations is 'Platform admins who act as users: why, and how long at most.';
 comment on constraint impersonations_last_an_hour_at_most on apiauth.impersonations is
     'Axiom A10: expired never authenticates. Nobody acts as another for longer than an hour without saying why anew.';

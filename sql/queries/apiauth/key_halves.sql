@@ -4,4 +4,4 @@ select apiauth.trust_key_halves(:halves);
 
 -- name: keep_key_halves(halves)!
 -- Trust these halves and no others; for the operator, as the guard.
-select apiauth.keep_key_halves(:halves);
+select apiauth.keep_key_halves(:halves);   -- It grows with the halves that it forgets.
