@@ -38,9 +38,13 @@ from agreement.agreements as a
 where a.match_id is null;
 
 -- name: moves()
--- A state that an agreement came to, by its version: the events that tell of states are its versions.
+-- A state that an agreement came to, by its version, which counts the events that tell of states.
 select
-    e.agreement_id || ' ' || row_number() over (partition by e.agreement_id order by e.seq) || ' ' || (e.payload ->> 'to') as mark,
+    concat_ws(
+        ' ', e.agreement_id, row_number() over (partition by e.agreement_id order by e.seq),
+        -- The first tells where it began; who sends it there once more is answered that it is there.
+        coalesce(e.payload ->> 'to', e.payload ->> 'status')
+    ) as mark,
     e.agreement_id as id, true as whole, true as done
 from agreement.timeline_events as e
 where e.type in ('AGREEMENT_CREATED', 'ESIGN_REQUESTED', 'ESIGN_COMPLETED', 'AGREEMENT_STATUS_CHANGED', 'DISPUTE_OPENED', 'DISPUTE_RESOLVED');

@@ -72,6 +72,17 @@ def test_what_is_acknowledged_and_gone_is_found(stage: Stage, superuser: Superus
     assert ("signatures", "it is there in part") in complaints(played)
 
 
+def test_a_move_to_where_an_agreement_began_is_found_there(stage: Stage, superuser: Superuser) -> None:
+    played, _ = stage.play()
+    begun = superuser.execute(
+        "select agreement_id, payload ->> 'status' from agreement.timeline_events where type = 'AGREEMENT_CREATED'"
+    ).fetchall()
+    assert {status for _, status in begun} == {"draft", "pending_signature"}
+    for agreement_id, status in begun:
+        played.ledger.open("moves", f"{agreement_id} 1 {status}", "creator-1").verdict = "committed"
+    assert complaints(played) == set()
+
+
 def test_what_nobody_asked_for_is_found(stage: Stage, superuser: Superuser) -> None:
     played, _ = stage.play()
     superuser.execute(
