@@ -10,7 +10,7 @@ A query file, sql/queries/<domain>/<entity>.sql, is plain aiosql:
 
 The line below the name becomes the docstring's first, further lines its body. Of the annotations, `record`
 names the Struct of a row, which the queries of a domain that name it share; `optional` lists the parameters
-that may be None and left out. The suffix of the name says how many rows there are:
+that may be None and left out; `role` is the database role that asks, where it is not the service's. The suffix of the name says how many rows there are:
 
     (none)  any number      list[Record]
     ^       none or one     Record | None
@@ -66,6 +66,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     operation: SQLOperationType
     description: str
     record: str | None
+    role: str | None
     optional: frozenset[str]
     parameters: tuple[str, ...]
     sql: str
@@ -160,6 +161,7 @@ class _Loader(QueryLoader):
 
 _NAME: Final = re.compile(r"--\s*name\s*:")
 _ANNOTATION: Final = re.compile(r"([a-z_]+):(?: (.*))?")
+_ANNOTATIONS: Final = ("record", "optional", "role")
 _LONGEST: Final = 100
 _UNSUPPORTED: Final = {SQLOperationType.SCRIPT, SQLOperationType.INSERT_UPDATE_DELETE_MANY}
 
@@ -171,8 +173,9 @@ def _annotations(where: str, doc: str) -> tuple[str, dict[str, str]]:
     for line in doc.splitlines():
         if (note := _ANNOTATION.fullmatch(line)) is None:
             lines.append(line)
-        elif note[1] not in {"record", "optional"} or note[1] in notes:
-            raise QueryError(f"{where}: annotation {note[1]} is unknown or given twice; there are record and optional")
+        elif note[1] not in _ANNOTATIONS or note[1] in notes:
+            known = ", ".join(_ANNOTATIONS)
+            raise QueryError(f"{where}: annotation {note[1]} is unknown or given twice; there are {known}")
         else:
             notes[note[1]] = (note[2] or "").strip()
     if not lines or not lines[0]:
@@ -204,6 +207,7 @@ def _query(path: Path, line: int, datum: QueryDatum, parameters: tuple[str, ...]
         operation=datum.operation_type,
         description=description,
         record=notes.get("record"),
+        role=notes.get("role"),
         optional=_optional(where, notes, parameters),
         parameters=parameters,
         sql=datum.sql,

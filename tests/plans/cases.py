@@ -6,7 +6,7 @@ The ids are those of crowd.sql: number 80 is an agreement of north with south, e
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from tests.schema.stage import APP, Actor, Stage
+from tests.schema.stage import Actor, Stage
 
 
 class Case(NamedTuple):
@@ -69,12 +69,12 @@ USUAL = {
 CASES: list[Case] = []
 
 
-def ask(query: str, by: str = "referrer", label: str = "", role: str = APP, /, **arguments: str) -> None:
-    """Add a case: a query asked by a person of the world, or in the hands of another role of the database."""
+def ask(query: str, by: str = "referrer", label: str = "", /, **arguments: str) -> None:
+    """Add a case: a query asked by a person of the world."""
 
     async def actor(stage: Stage) -> Actor:
         found: Actor = getattr(stage, f"as_{by}")
-        return found if role == APP else found.turned(role)
+        return found
 
     CASES.append(Case(query, label, by, actor, {**USUAL, **arguments}))
 
@@ -132,7 +132,7 @@ ask("shared.get_environment", id=row(7))
 ask("shared.get_environment_of_project", id=row(7))
 pages("shared.list_environments", at=row(10))
 ask("shared.become_auditor", "postgres")
-ask("shared.record_oracle_results", "nobody", "", "brokerflow_auditor", results="'[]'")
+ask("shared.record_oracle_results", "nobody", results="'[]'")
 ask("shared.find_response", key="'key-77'", route="'POST /api/agreements'")
 ask("shared.store_response", key="'new'", status="201")
 ask("shared.add_member")
@@ -162,17 +162,17 @@ pages("secretstore.list_versions", "before", at="5")
 ask("secretstore.record_secret_denial")
 ask("secretstore.list_readers", after="'00000000-0000-0000-0000-000000000000'")
 ask(
-    "secretstore.list_wrapped_keys", "nobody", "", "brokerflow_vault",
+    "secretstore.list_wrapped_keys", "nobody",
     master_key_id="'fedcba9876543210'", after_secret_id=row(10), after_version="1",
 )  # fmt: skip
 ask(
-    "secretstore.rewrap_keys", "nobody", "", "brokerflow_vault", master_key_id="'fedcba9876543210'",
+    "secretstore.rewrap_keys", "nobody", master_key_id="'fedcba9876543210'",
     secret_ids=f"array[{row(7)}]", versions="'{1}'", wrapped_keys="array[substring(sha256('x') || sha256('y') from 4)]",
     rewrapped_keys="array[substring(sha256('x') || sha256('z') from 4)]",
 )  # fmt: skip
 
 ask("secretstore.admit_master_keys", "nobody", ids="'{0123456789abcdef}'", proofs="array[sha256('proof')]")
-ask("secretstore.keep_master_key", "nobody", "", "brokerflow_vault", id="'0123456789abcdef'", proof="sha256('proof')")
+ask("secretstore.keep_master_key", "nobody", id="'0123456789abcdef'", proof="sha256('proof')")
 
 # apiauth
 ask("apiauth.take_attempt", "nobody")
@@ -189,7 +189,7 @@ program(
     environment_id="(select environment_id from apiauth.environment_keys order by created_at desc limit 1)",
 )
 ask("apiauth.trust_key_halves", "nobody", halves=f"array[sha256('new'), {HALF}]")
-ask("apiauth.keep_key_halves", "nobody", "", "brokerflow_guard", halves=f"array[{HALF}]")
+ask("apiauth.keep_key_halves", "nobody", halves=f"array[{HALF}]")
 ask("apiauth.trust_esign_keys", "nobody", digests="array[sha256('new'), sha256('the signing service''s secret')]")
 ask(
     "apiauth.open_session", "nobody", email="'user-7@example.net'", key="'password7'", lifetime="'1 day'",
@@ -205,7 +205,7 @@ pages("apiauth.list_personal_tokens", at="gen_random_uuid()")
 ask("apiauth.revoke_personal_token", id="gen_random_uuid()")
 ask("apiauth.revoke_own_token")
 ask(
-    "apiauth.open_identity_session", "nobody", "", "brokerflow_login", subject="'subject-7'", lifetime="'1 day'",
+    "apiauth.open_identity_session", "nobody", subject="'subject-7'", lifetime="'1 day'",
 )  # fmt: skip
 ask("apiauth.create_organization_token")
 pages("apiauth.list_organization_tokens", at="gen_random_uuid()")
@@ -255,9 +255,9 @@ ask("agreement.shred_contact")
 ask("agreement.grant_contact_read", "referee")
 ask("agreement.consume_contact_read", "referee", id=row(80))
 pages("agreement.list_contact_reads")
-ask("agreement.list_wrapped_contacts", "nobody", "", "brokerflow_vault", after=row(10))
+ask("agreement.list_wrapped_contacts", "nobody", after=row(10))
 ask(
-    "agreement.rewrap_contacts", "nobody", "", "brokerflow_vault", referral_ids=f"array[{row(80)}]",
+    "agreement.rewrap_contacts", "nobody", referral_ids=f"array[{row(80)}]",
     wrapped_keys="array[sha256('key')]", rewrapped_keys="array[sha256('another')]",
 )  # fmt: skip
 ask("agreement.register_broker", name="'North'")

@@ -82,6 +82,7 @@ async def _cost(stage: Stage, query: Query, case: Case) -> Cost:
     for name, value in PLANNING.items():
         await stage.run(f"set local {name} to {value}")
     actor = await case.actor(stage)
+    actor = actor.turned(query.role) if query.role else actor
     values = [await _literal(stage, case.arguments[name]) for name in query.parameters]
     await actor.enter()
     call = f"execute question ({', '.join(values)})" if values else "execute question"

@@ -34,6 +34,7 @@ def test_a_query_keeps_what_its_file_says(write: Write) -> None:
 -- Newest first.
 -- record: Account
 -- optional: kind, cursor
+-- role: brokerflow_auditor
 select * from t  -- of :any kind, it's all
 where kind = :kind and '100 %' <> ':kind' and at < :cursor and kind <> :kind;
 """
@@ -41,6 +42,7 @@ where kind = :kind and '100 %' <> ':kind' and at < :cursor and kind <> :kind;
     query = load("ledger", root)["list_accounts"]
     assert query.description == "List accounts.\n\nNewest first."
     assert (query.record, query.optional) == ("Account", frozenset({"kind", "cursor"}))
+    assert query.role == "brokerflow_auditor"
     assert query.operation == SQLOperationType.SELECT
     assert query.parameters == ("kind", "cursor")
     assert query.sql == (

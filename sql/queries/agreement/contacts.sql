@@ -37,9 +37,11 @@ order by r.id desc;
 -- name: list_wrapped_contacts(after, limit)
 -- Keys of contacts as they are wrapped; for the operator, as the vault.
 -- record: WrappedContact
+-- role: brokerflow_vault
 select w.referral_id as "referral_id!", w.wrapped_key as "wrapped_key!"
 from agreement.list_wrapped_contacts(:after, :limit) as w;
 
 -- name: rewrap_contacts(referral_ids, wrapped_keys, rewrapped_keys)$
 -- Put keys that are wrapped anew in place of those read; for the operator, as the vault.
+-- role: brokerflow_vault
 select agreement.rewrap_contacts(:referral_ids, :wrapped_keys, :rewrapped_keys) as "count!";

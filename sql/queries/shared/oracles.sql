@@ -6,4 +6,5 @@ select
 
 -- name: record_oracle_results(results)!
 -- Store how many violations each oracle found: a list of {oracle, axioms, violations, seconds}.
+-- role: brokerflow_auditor
 select shared.record_oracle_results(:results);
