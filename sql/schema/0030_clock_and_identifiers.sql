@@ -45,6 +45,6 @@ $$;
 
 comment on function shared.refuse(text, text, text) is 'Raises a refusal that names the proposition it keeps.';
 
-grant execute on function
-    shared.clock(), shared.uuidv7(), shared.iso8601(timestamptz), shared.refuse(text, text, text)
-to brokerflow_app, brokerflow_guard, brokerflow_vault, brokerflow_auditor;
+grant execute on function shared.clock(), shared.uuidv7(), shared.refuse(text, text, text)
+to brokerflow_app, brokerflow_guard, brokerflow_vault;
+grant execute on function shared.iso8601(timestamptz) to brokerflow_app, brokerflow_guard, brokerflow_auditor;

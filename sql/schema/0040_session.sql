@@ -69,9 +69,8 @@ as $$ select coalesce(bool_or(shared.is_personal(s.name)), false) from unnest(ar
 
 comment on function shared.are_personal(text[]) is 'Whether one of these scopes takes a person.';
 
-grant execute on function
-    shared.minimum_role(text), shared.are_known_scopes(text[]), shared.is_personal(text), shared.are_personal(text[])
-to brokerflow_app, brokerflow_guard, brokerflow_vault;
+grant execute on function shared.minimum_role(text) to brokerflow_app, brokerflow_guard, brokerflow_vault;
+grant execute on function shared.are_known_scopes(text[]), shared.is_personal(text), shared.are_personal(text[]) to brokerflow_guard;
 
 set local role brokerflow_guard;
 
@@ -196,7 +195,7 @@ $$;
 comment on function shared.current_actor() is 'Axiom A9: who asks is proved to the database, not told to it. A forged, kept or carried setting is refused.';
 
 revoke execute on function shared.current_actor() from public;
-grant execute on function shared.current_actor() to brokerflow_owner, brokerflow_app, brokerflow_vault, brokerflow_auditor;
+grant execute on function shared.current_actor() to brokerflow_owner, brokerflow_app, brokerflow_vault;
 
 set local role brokerflow_owner;
 
@@ -290,8 +289,10 @@ as 'select shared.organization_of(shared.current_actor(), acting_organization.sc
 
 comment on function shared.acting_organization(text) is 'Axiom A9: the actor''s organization, if his credential bears the scope and his role may use it. Every tenant policy compares with it.';
 
+grant execute on function shared.current_user_id(), shared.acting_person() to brokerflow_app, brokerflow_guard, brokerflow_vault;
+grant execute on function shared.current_organization_id() to brokerflow_app, brokerflow_guard;
 grant execute on function
-    shared.current_user_id(), shared.current_organization_id(), shared.current_environment_id(), shared.current_actor_id(),
-    shared.acting_person(), shared.organization_of(shared.actor, text), shared.required_organization(shared.actor, text),
-    shared.acting_organization(text)
-to brokerflow_app, brokerflow_guard, brokerflow_vault, brokerflow_auditor;
+    shared.current_environment_id(), shared.organization_of(shared.actor, text),
+    shared.required_organization(shared.actor, text), shared.acting_organization(text)
+to brokerflow_app, brokerflow_vault;
+grant execute on function shared.current_actor_id() to brokerflow_app;

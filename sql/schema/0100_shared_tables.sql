@@ -34,7 +34,7 @@ language sql immutable parallel safe
 as $$ select normalize(lower(normalize(address_key.email, nfkc)), nfkc) $$;
 
 comment on function shared.address_key(text) is 'What is one email address, in whatever case and Unicode form it is written.';
-grant execute on function shared.address_key(text) to brokerflow_app, brokerflow_guard, brokerflow_auditor;
+grant execute on function shared.address_key(text) to brokerflow_app, brokerflow_guard;
 
 do $$
 begin

@@ -58,3 +58,8 @@ comment on trigger memberships_rise_ends_sessions on shared.memberships is
     'Axiom A9: who asks is proved. Who is given a higher role logs in again, lest a token that leaked before rise with him.';
 comment on trigger platform_admins_rise_ends_sessions on shared.platform_admins is
     'Axiom A9: who asks is proved. Who becomes a platform admin logs in again, lest a token that leaked before rise with him.';
+
+-- PostgreSQL asks for the right when a trigger is made, and not when it fires: nobody shall make another.
+set local role brokerflow_guard;
+
+revoke execute on function apiauth.memberships_rise_ends_sessions(), apiauth.platform_admins_rise_ends_sessions() from brokerflow_owner;
