@@ -120,11 +120,14 @@ def _databases(admin: Admin, prefix: str) -> list[str]:
 
 
 def _create(admin: Admin, name: str, template: str) -> None:
-    admin.execute(
-        sql.SQL("create database {} template {} owner {} encoding 'UTF8'").format(
-            sql.Identifier(name), sql.Identifier(template), sql.Identifier(DEPLOYER)
-        )
-    )
+    # Where nothing is durable, a checkpoint and a copy of the files take half as long as the log of every page.
+    row = admin.execute(
+        "select case current_setting('fsync') when 'off' then 'file_copy' else 'wal_log' end"
+    ).fetchone()
+    assert row is not None
+    create = sql.SQL("create database {} template {} owner {} encoding 'UTF8' strategy {}")
+    names = [sql.Identifier(each) for each in (name, template, DEPLOYER)]
+    admin.execute(create.format(*names, sql.Literal(row[0])))
 
 
 def _copy_grants(admin: Admin, template: str, name: str) -> None:

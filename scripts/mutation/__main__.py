@@ -141,12 +141,12 @@ def _show(verdicts: Sequence[Verdict], seconds: float) -> None:
     """Print the table: survivors first, then by name; and what killed each."""
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH)
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("", "mutant", "killed by", "tests", "seconds"):
+    for column in ("", "tests", "seconds", "killed by", "mutant"):
         table.add_column(column, justify="right" if column in {"tests", "seconds"} else "left", no_wrap=True)
     for verdict in sorted(verdicts, key=lambda each: (each.killer is not None, each.mutant.name)):
         state = "survived" if verdict.killer is None else "killed"
-        killer = (verdict.killer or "").removeprefix("tests/schema/")
-        table.add_row(state, verdict.mutant.name, killer, str(verdict.runs), f"{verdict.seconds:.2f}")
+        killer = re.sub(r"^tests/schema/|\[.*\]$", "", verdict.killer or "")
+        table.add_row(state, str(verdict.runs), f"{verdict.seconds:.2f}", killer, verdict.mutant.name)
     console.print(table)
     survived = sum(verdict.killer is None for verdict in verdicts)
     console.print(f"{len(verdicts) - survived} killed, {survived} survived, in {seconds:.0f} s.")

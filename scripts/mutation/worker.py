@@ -1,9 +1,10 @@
 """A process that holds the tests warm: it makes one mutant after another of its own database, and runs them on each."""
 
 import inspect
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection as Pipe
 from time import monotonic
 from typing import Any, NamedTuple
@@ -15,7 +16,9 @@ from psycopg import sql
 
 from scripts.mutation import mutants
 from scripts.mutation.mutants import Mutant
+from tests.architecture.conftest import Ask
 from tests.conftest import Server, _copy_grants, _create, _drop
+from tests.schema.conftest import LOG_IN_AGAIN
 from tests.schema.stage import KEEPERS, Stage, World
 
 # What must notice: the behaviour as the real roles, then the rules that the catalog keeps. The oracle that compares
@@ -24,9 +27,10 @@ TESTS = ("tests/schema", "tests/architecture/test_catalog.py")
 _APART = ("tests/schema/test_mutations.py",)  # makes mutants itself
 _PLUGINS = ("terminal", "xdist", "cacheprovider")
 _OPTIONS = ("--override-ini=addopts=", "--assert=plain", *(f"-pno:{plugin}" for plugin in _PLUGINS))
+_TOLD = 10.0  # what a word counts that one test alone speaks of
 _PATIENCE = "20s"  # of a statement that waits in a mutant for what never comes
-_OURS = ("world", "catalog")  # the fixtures that are databases, which a mutant can take the place of
-_FORGETFUL = {"stage"}  # the one fixture on the world that leaves nothing to the next test
+_DATABASES = {"world", "catalog"}  # the fixtures that are databases
+_FORGETFUL = {"stage", "ask"}  # the fixtures on them that leave nothing to the next test
 
 
 class Ready(NamedTuple):
@@ -68,40 +72,42 @@ class Adversary:
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self._server: Server | None = None
-        self._fixtures: dict[str, pytest.FixtureDef[Any]] = {}
-        self._originals: dict[str, Any] = {}
+        self._worlds: pytest.FixtureDef[Any] | None = None
+        self._world: World | None = None  # as it is
         self._first_statement: str | None = None
         self._tests: list[_Test] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
-        """Keep the server and its databases; let each stage begin with the mutant's statement."""
+        """Keep the server, and a copy of the world; let each stage begin with the mutant's statement."""
         value = yield
         if fixturedef.argname == "server":
             self._server = value
-        elif fixturedef.argname in _OURS:
-            self._fixtures[fixturedef.argname] = fixturedef
-            self._originals[fixturedef.argname] = value
-        elif isinstance(value, Stage) and self._first_statement:
+        elif fixturedef.argname == "world":
+            self._worlds, self._world = fixturedef, value
+            self._copy(_name(value), f"{_name(value)}_kept")
+        elif isinstance(value, Stage | Ask) and self._first_statement:
             _execute(value.connection.pgconn, "begin", self._first_statement)
         return value
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run all once, then again on each mutant until one of them fails."""
         self._tests = [test for test in map(_Test, session.items) if not test.has_its_own]
-        # What needs no database of its own makes the original ones, and leaves them as they are.
-        if failure := self._first_failure(None, sorted(self._tests, key=lambda test: test.needs_database))[0]:
+        # What commits nothing makes the world, and leaves it as it is.
+        if failure := self._first_failure(None, sorted(self._tests, key=lambda test: test.commits))[0]:
             self._pipe.send(Red(f"a test is red already:\n{failure}"))
             return True
-        with psycopg.connect(self._originals["world"].superuser_url) as connection:
+        assert self._world is not None  # noqa: S101 - the first test made it
+        with psycopg.connect(self._world.superuser_url) as connection:
             self._pipe.send(Ready(mutants.find(connection.execute(mutants.QUESTION))))
+        tells = Counter(word for test in self._tests for word in test.words)
         while (mutant := self._pipe.recv()) is not None:
-            self._pipe.send(self._judge(mutant))
+            self._pipe.send(self._judge(mutant, tells))
         return True
 
-    def _judge(self, mutant: Mutant) -> Verdict:
+    def _judge(self, mutant: Mutant, tells: Counter[str]) -> Verdict:
         began = monotonic()
-        tests = sorted(self._tests, key=lambda test: test.rank(mutant))
+        tests = sorted(self._tests, key=lambda test: test.rank(mutant, tells))
         failure, runs = self._first_failure(mutant, tests)
         killer = tests[runs - 1] if failure else None
         if killer:
@@ -110,51 +116,43 @@ class Adversary:
 
     def _first_failure(self, mutant: Mutant | None, tests: Sequence["_Test"]) -> tuple[str | None, int]:
         """Run the tests until one fails; return what is wrong, and how many ran. Each begins as if it were alone."""
-        made: set[str] = set()
         for runs, test in enumerate(tests, start=1):
-            self._first_statement = mutant.statement if mutant and not test.needs_database else None
-            if test.needs_database and test.database not in made:
-                self._make(mutant, test.database)
-            elif not test.needs_database:
-                self._point(test.database, self._originals.get(test.database))
-            made = made | {test.database} if test.needs_database and not test.commits else made - {test.database}
+            self._first_statement = mutant.statement if mutant and not test.commits else None
+            self._point(self._mutated(mutant) if test.commits else self._world)
             if failure := test.run():
                 return failure, runs
         return None, len(tests)
 
-    def _make(self, mutant: Mutant | None, database: str) -> None:
-        """Make a database that is the mutant, or the schema as it is, and point the fixture to it."""
-        if (original := self._originals.get(database)) is None:  # the first test makes it
-            return
+    def _mutated(self, mutant: Mutant | None) -> World:
+        """Make a world that is the mutant, or the schema as it is."""
         assert self._server is not None  # noqa: S101 - it was there before its databases
-        admin, template = self._server.admin, _name(original)
-        name = f"{template}_mutant"
-        _drop(admin, [name])
-        _create(admin, name, template)
-        _copy_grants(admin, template, name)
+        assert self._world is not None  # noqa: S101 - a test that commits nothing was the first
+        name = f"{_name(self._world)}_mutant"
+        self._copy(f"{_name(self._world)}_kept", name)
         patience = sql.SQL("alter database {} set statement_timeout = {}")
-        admin.execute(patience.format(sql.Identifier(name), sql.Literal(_PATIENCE)))
-        if mutant is not None:
-            with psycopg.connect(self._server.url(name), autocommit=True) as connection:
+        self._server.admin.execute(patience.format(sql.Identifier(name), sql.Literal(_PATIENCE)))
+        with psycopg.connect(self._server.url(name), autocommit=True) as connection:
+            connection.execute(LOG_IN_AGAIN)
+            if mutant is not None:
                 connection.execute(mutant.statement.encode())
-        self._point(database, self._world(name) if database == "world" else name)
+        urls = self._server.database(name)
+        return self._world._replace(app_url=urls.app_url, login_url=urls.login_url, superuser_url=urls.superuser_url)
 
-    def _world(self, name: str) -> World:
+    def _copy(self, original: str, name: str) -> None:
         assert self._server is not None  # noqa: S101 - it was there before its databases
-        urls, original = self._server.database(name), self._originals["world"]
-        assert isinstance(original, World)  # noqa: S101 - says what the fixture is
-        return original._replace(app_url=urls.app_url, login_url=urls.login_url, superuser_url=urls.superuser_url)
+        _drop(self._server.admin, [name])
+        _create(self._server.admin, name, original)
+        _copy_grants(self._server.admin, original, name)
 
-    def _point(self, database: str, value: Any) -> None:
-        if (fixture := self._fixtures.get(database)) is not None:
-            assert fixture.cached_result is not None  # noqa: S101 - it was set up
-            fixture.cached_result = (value, fixture.cached_result[1], None)
+    def _point(self, world: World | None) -> None:
+        """Let the next test find this world, once there is one."""
+        if self._worlds is not None:
+            assert self._worlds.cached_result is not None  # noqa: S101 - it was set up
+            self._worlds.cached_result = (world, self._worlds.cached_result[1], None)
 
 
-def _name(database: Any) -> str:
-    if isinstance(database, World):
-        return str(psycopg.conninfo.conninfo_to_dict(database.superuser_url)["dbname"])
-    return str(database)
+def _name(world: World) -> str:
+    return str(psycopg.conninfo.conninfo_to_dict(world.superuser_url)["dbname"])
 
 
 def _execute(connection: psycopg.pq.abc.PGconn, *statements: str) -> None:
@@ -170,18 +168,17 @@ class _Test:
     def __init__(self, item: pytest.Item) -> None:
         self.name = item.nodeid
         self.killed: Counter[tuple[str, str]] = Counter()
-        fixtures: Mapping[str, Any] = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - pytest's own
-        takes = {name: set(found[-1].argnames) for name, found in fixtures.items()}
-        self.has_its_own = any("template" in each for name, each in takes.items() if name not in _OURS)
-        self.database = "catalog" if "catalog" in fixtures else "world"
-        self.commits = any("world" in each for name, each in takes.items() if name not in _FORGETFUL)
-        self.needs_database = self.commits or self.database == "catalog"
+        info = getattr(item, "_fixtureinfo")  # noqa: B009 - pytest's own
+        takes = {name: set(found[-1].argnames) for name, found in info.name2fixturedefs.items()}
+        self.has_its_own = any("template" in each for name, each in takes.items() if name not in _DATABASES)
+        direct = [set(info.argnames), *(each for name, each in takes.items() if name not in _FORGETFUL)]
+        self.commits = any("world" in each for each in direct)
         self._item = item
         self._seconds = 0.0
         function = getattr(item, "function", None)
         self._keeps = {proposition for proposition, tests in KEEPERS.items() if function in tests}
-        self._words = _words(inspect.getsource(function)) if function else set()
-        self._words |= set(re.findall(r"[a-z_0-9]+", item.name))
+        values = getattr(item, "callspec").params.values() if hasattr(item, "callspec") else ()  # noqa: B009
+        self.words = _words(f"{inspect.getsource(function)} {item.name} {[*values]}") if function else set()
 
     def run(self) -> str | None:
         """Run it with its fixtures, all but the session's made anew; return what is wrong, if anything is."""
@@ -192,14 +189,18 @@ class _Test:
         failures = [f"{self.name}: {report.longreprtext}" for report in reports if report.failed]
         return failures[0] if failures else None
 
-    def rank(self, mutant: Mutant) -> tuple[float, bool, float]:
+    def rank(self, mutant: Mutant, tells: Counter[str]) -> tuple[float, bool, float]:
         """Sort tests: the likely before the unlikely, those that need no new copy first, the quick before the slow."""
-        return -self._likelihood(mutant), self.needs_database, self._seconds
+        return -self._likelihood(mutant, tells), self.commits, self._seconds
 
-    def _likelihood(self, mutant: Mutant) -> float:
-        """Guess from what the test says it keeps, from what killed such mutants before, and from the words in it."""
+    def _likelihood(self, mutant: Mutant, tells: Counter[str]) -> float:
+        """Guess from what the test says it keeps, from what killed such mutants before, and from the words in it.
+
+        `tells` counts the tests that speak of a word: the fewer do, the more it tells.
+        """
         keeps = 12.0 * (not self._keeps.isdisjoint(mutant.words)) + 6.0 * (mutant.kind in self._keeps)
-        named = sum(2.0 / place for place, word in enumerate(mutant.words, start=1) if word in self._words)
+        words = [word for word in mutant.words if word in self.words]
+        named = sum(_TOLD / (1 + mutant.words.index(word)) / math.sqrt(tells[word]) for word in words)
         return keeps + min(self.killed[mutant.kind, mutant.change], 8) + named
 
 

@@ -1,6 +1,6 @@
 """The migrated catalog, and the sources, to be asked."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -8,7 +8,17 @@ import pytest
 
 from tests.conftest import PREFIX, Server, _create
 
-Ask = Callable[..., list[tuple[Any, ...]]]
+
+class Ask:
+    """Asks a migrated database; `%(ours)s` in a question stands for our schemas."""
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self.connection = connection
+
+    def __call__(self, question: str, **parameters: object) -> list[tuple[Any, ...]]:
+        """Return the rows of an answer."""
+        values = {"ours": ["shared", "apiauth", "secretstore", "agreement", "vote"], **parameters}
+        return self.connection.execute(question.encode(), values).fetchall()
 
 
 @pytest.fixture(scope="session")  # not the package: a process may leave it and come back
@@ -21,11 +31,6 @@ def catalog(server: Server, template: str) -> str:
 
 @pytest.fixture
 def ask(server: Server, catalog: str) -> Iterator[Ask]:
-    """Ask a migrated database; `%(ours)s` in a question stands for our schemas."""
-
-    def ask(question: str, **parameters: object) -> list[tuple[Any, ...]]:
-        values = {"ours": ["shared", "apiauth", "secretstore", "agreement", "vote"], **parameters}
-        return connection.execute(question.encode(), values).fetchall()
-
-    with psycopg.connect(server.url(catalog), autocommit=True) as connection:
-        yield ask
+    """Whom to ask."""
+    with psycopg.connect(server.url(catalog)) as connection:
+        yield Ask(connection)

@@ -100,29 +100,55 @@ async def _join(stage: Stage, person: Person, role: Role) -> None:
 
 
 LOGGED_IN_AT: dict[str, float] = {}
+# Makes sessions young again: who rises or is idle in a test shall not depend on when it runs.
+LOG_IN_AGAIN = """
+update apiauth.sessions set created_at = clock_timestamp(), last_seen_at = clock_timestamp()
+where revoked_at is null and expires_at > clock_timestamp()
+"""
 
 
 async def _log_in_again(world: World) -> None:
-    """Make sessions young again after some minutes: who rises in a test shall not depend on when it runs."""
     now = time.monotonic()
     if now - LOGGED_IN_AT.setdefault(world.superuser_url, now) > 60:
         LOGGED_IN_AT[world.superuser_url] = now
         async with await AsyncConnection.connect(world.superuser_url) as connection:
-            await connection.execute(
-                "update apiauth.sessions set created_at = clock_timestamp() "
-                "where revoked_at is null and expires_at > clock_timestamp()"
-            )
+            await connection.execute(LOG_IN_AGAIN)
+
+
+Warm = dict[str, AsyncConnection[tuple[Any, ...]]]
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """Connections that one test takes after the other, by URL: PostgreSQL compiles and plans the rules once for all."""
+    kept: Warm = {}
+    yield kept
+    for connection in kept.values():
+        connection.pgconn.finish()  # there is no event loop any more
+
+
+async def _taken(kept: Warm, url: str) -> AsyncConnection[tuple[Any, ...]]:
+    """Return the connection to a URL, without what a rollback leaves; a new one where its database was dropped."""
+    try:
+        if url in kept:
+            await kept[url].execute("deallocate all")
+            await kept[url].rollback()
+    except psycopg.OperationalError:
+        await kept.pop(url).close()
+    if url not in kept:
+        kept[url] = await AsyncConnection.connect(url)
+    return kept[url]
 
 
 @pytest.fixture
-async def stage(world: World) -> AsyncIterator[Stage]:
+async def stage(world: World, warm: Warm) -> AsyncIterator[Stage]:
     """A transaction in which actors take turns; it is rolled back."""
     await _log_in_again(world)
-    async with await AsyncConnection.connect(world.superuser_url) as connection:
-        try:
-            yield Stage(connection, world)
-        finally:
-            await connection.rollback()
+    connection = await _taken(warm, world.superuser_url)
+    try:
+        yield Stage(connection, world)
+    finally:
+        await connection.rollback()
 
 
 @pytest.fixture
