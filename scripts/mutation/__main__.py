@@ -19,7 +19,7 @@ from scripts.mutation.worker import Ready, Red, Verdict, work
 
 _SAMPLE = 25
 _REPORTED_EVERY = 50
-_WIDTH = 240  # of the table where there is no terminal
+_WIDTH = 500  # of the table where there is no terminal
 
 
 @click.command()
@@ -141,8 +141,11 @@ def _show(verdicts: Sequence[Verdict], seconds: float) -> None:
     """Print the table: survivors first, then by name; and what killed each."""
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH)
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("", "tests", "seconds", "killed by", "mutant"):
-        table.add_column(column, justify="right" if column in {"tests", "seconds"} else "left", no_wrap=True)
+    table.add_column(min_width=len("survived"))
+    for column in ("tests", "seconds"):
+        table.add_column(column, min_width=len(column), justify="right")
+    for column in ("killed by", "mutant"):
+        table.add_column(column, no_wrap=True)
     for verdict in sorted(verdicts, key=lambda each: (each.killer is not None, each.mutant.name)):
         state = "survived" if verdict.killer is None else "killed"
         killer = re.sub(r"^tests/schema/|\[.*\]$", "", verdict.killer or "")

@@ -210,6 +210,15 @@ async def test_only_what_may_be_deleted_from_can_be_locked(login: Stage) -> None
     assert locked == {table for role, table in DELETED if role == APP}
 
 
+async def test_there_is_no_counter_to_exhaust(login: Stage) -> None:
+    """Rows count by themselves: a sequence of ours, or one that may be read or set, would be everybody's to spend."""
+    sequences = (
+        "select oid::regclass::text from pg_class where relkind = 'S' "
+        f"and (relnamespace::regnamespace::text in {SCHEMAS} or has_sequence_privilege(oid, 'usage, select, update'))"
+    )
+    assert await login.run(sequences) == []
+
+
 async def test_nothing_shadows_what_the_functions_name(login: Stage, given: Given) -> None:
     """The path of the session is the attacker's, that of the functions is not."""
     await login.run("set local search_path = pg_temp, agreement, shared, apiauth, public")
