@@ -10,7 +10,8 @@ A query file, sql/queries/<domain>/<entity>.sql, is plain aiosql:
 
 The line below the name becomes the docstring's first, further lines its body. Of the annotations, `record`
 names the Struct of a row, which the queries of a domain that name it share; `optional` lists the parameters
-that may be None and left out; `role` is the database role that asks, where it is not the service's. The suffix of the name says how many rows there are:
+that may be None and left out; `role` is the database role that asks, where it is not the service's. The suffix of
+the name says how many rows there are:
 
     (none)  any number      list[Record]
     ^       none or one     Record | None

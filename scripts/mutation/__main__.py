@@ -65,9 +65,9 @@ def _commit() -> str:
 def _workers(count: int) -> Iterator[list[Pipe]]:
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
-    for _ in range(count):
+    for place in range(count):
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs,), daemon=True)
+        process = context.Process(target=work, args=(theirs, place, count), daemon=True)
         process.start()
         theirs.close()
         pipes.append(ours)

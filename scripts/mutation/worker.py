@@ -54,10 +54,13 @@ class Verdict(NamedTuple):
     seconds: float
 
 
-def work(pipe: Pipe) -> None:
-    """Serve the other end of the pipe, until it sends None: Ready or Red first, then a Verdict for each Mutant."""
+def work(pipe: Pipe, place: int = 0, of: int = 1) -> None:
+    """Serve the other end of the pipe, until it sends None: Ready or Red first, then a Verdict for each Mutant.
+
+    Of the tests on the schema as it is, each process runs its share.
+    """
     ignored = [f"--ignore={path}" for path in _APART]
-    status = pytest.main([*_OPTIONS, *ignored, *TESTS], plugins=[Adversary(pipe)])
+    status = pytest.main([*_OPTIONS, *ignored, *TESTS], plugins=[Adversary(pipe, place, of)])
     if status not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         pipe.send(Red(f"pytest ended with {status!r}"))
 
@@ -69,8 +72,9 @@ class Adversary:
     What commits, or asks the catalog, gets a database that is the mutant.
     """
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, place: int, of: int) -> None:
         self._pipe = pipe
+        self._share = slice(place, None, of)
         self._server: Server | None = None
         self._worlds: pytest.FixtureDef[Any] | None = None
         self._world: World | None = None  # as it is
@@ -80,7 +84,7 @@ class Adversary:
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
         """Keep the server, and a copy of the world; let each stage begin with the mutant's statement."""
-        value = yield
+        value: Any = yield
         if fixturedef.argname == "server":
             self._server = value
         elif fixturedef.argname == "world":
@@ -91,10 +95,11 @@ class Adversary:
         return value
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run all once, then again on each mutant until one of them fails."""
+        """Run a share of them once, then all on each mutant until one of them fails."""
         self._tests = [test for test in map(_Test, session.items) if not test.has_its_own]
         # What commits nothing makes the world, and leaves it as it is.
-        if failure := self._first_failure(None, sorted(self._tests, key=lambda test: test.commits))[0]:
+        share = sorted(self._tests, key=lambda test: test.commits)[self._share]
+        if failure := self._first_failure(None, share)[0]:
             self._pipe.send(Red(f"a test is red already:\n{failure}"))
             return True
         assert self._world is not None  # noqa: S101 - the first test made it
