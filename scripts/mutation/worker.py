@@ -4,7 +4,7 @@ import inspect
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection as Pipe
 from time import monotonic
 from typing import Any, NamedTuple
@@ -82,9 +82,9 @@ class Adversary:
         self._tests: list[_Test] = []
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
         """Keep the server, and a copy of the world; let each stage begin with the mutant's statement."""
-        value: Any = yield
+        value = yield
         if fixturedef.argname == "server":
             self._server = value
         elif fixturedef.argname == "world":
