@@ -51,6 +51,9 @@ def mutate(  # noqa: PLR0913 - an option each
         click.echo(f"{len(drawn)} of {len(found)} mutants, {how}; {len(reasons)} spared.", err=True)
         began = monotonic()
         verdicts = _judge(pipes, drawn)
+        for pipe in pipes:  # what a mutant leaves to the next proves nothing
+            pipe.send(None)
+            _received(pipe)
     _show(verdicts, monotonic() - began)
     if any(verdict.killer is None for verdict in verdicts):
         raise click.exceptions.Exit(1)

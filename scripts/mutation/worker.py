@@ -17,7 +17,7 @@ from psycopg import sql
 from scripts.mutation import mutants
 from scripts.mutation.mutants import Mutant
 from tests.architecture.conftest import Ask
-from tests.conftest import Server, _copy_grants, _create, _drop
+from tests.conftest import PREFIX, Server, _copy_grants, _create, _drop
 from tests.schema.conftest import LOG_IN_AGAIN
 from tests.schema.stage import KEEPERS, Stage, World
 
@@ -57,7 +57,8 @@ class Verdict(NamedTuple):
 def work(pipe: Pipe, place: int = 0, of: int = 1) -> None:
     """Serve the other end of the pipe, until it sends None: Ready or Red first, then a Verdict for each Mutant.
 
-    Of the tests on the schema as it is, each process runs its share.
+    In the end it is Ready if the schema as it is still is, and Red if not. Of the tests on that, each process runs its
+    share first.
     """
     ignored = [f"--ignore={path}" for path in _APART]
     status = pytest.main([*_OPTIONS, *ignored, *TESTS], plugins=[Adversary(pipe, place, of)])
@@ -102,13 +103,21 @@ class Adversary:
         if failure := self._first_failure(None, share)[0]:
             self._pipe.send(Red(f"a test is red already:\n{failure}"))
             return True
-        assert self._world is not None  # noqa: S101 - the first test made it
-        with psycopg.connect(self._world.superuser_url) as connection:
-            self._pipe.send(Ready(mutants.find(connection.execute(mutants.QUESTION))))
+        self._pipe.send(Ready(found := self._found("world")))
         tells = Counter(word for test in self._tests for word in test.words)
         while (mutant := self._pipe.recv()) is not None:
             self._pipe.send(self._judge(mutant, tells))
+        names = {mutant.name for mutant in found}
+        left = [names ^ {mutant.name for mutant in self._found(database)} for database in sorted(_DATABASES)]
+        self._pipe.send(Red(f"they outlived their tests: {left}") if any(left) else Ready([]))
         return True
+
+    def _found(self, database: str) -> list[Mutant]:
+        """Return the mutants of a database that is none."""
+        assert self._server is not None  # noqa: S101 - the first test made it, and the world
+        name = f"{PREFIX}{self._server.run}_{database}"
+        with psycopg.connect(self._server.url(name)) as connection:
+            return mutants.find(connection.execute(mutants.QUESTION))
 
     def _judge(self, mutant: Mutant, tells: Counter[str]) -> Verdict:
         began = monotonic()

@@ -31,6 +31,7 @@ def catalog(server: Server, template: str) -> str:
 
 @pytest.fixture
 def ask(server: Server, catalog: str) -> Iterator[Ask]:
-    """Whom to ask."""
+    """Whom to ask; nothing outlives the test."""
     with psycopg.connect(server.url(catalog)) as connection:
         yield Ask(connection)
+        connection.rollback()
