@@ -356,6 +356,14 @@ async def test_cancelling_strands_no_agreement(given: Given, as_referrer: Party)
         assert (await given.referral_of(agreements[0]))[1] == "cancelled"
 
 
+async def test_nor_does_one_who_may_not_see_them(given: Given, as_referrer: Party) -> None:
+    """A token that writes and reads nothing names no row, so it cancels all of its broker's."""
+    agreement = await given.accepted(await given.referral())
+    blind = await as_referrer.token("agreements:write")
+    await blind("update agreement.referrals set status = 'cancelled', cancel_reason = 'so'")
+    assert await given.status(agreement) == "void"
+
+
 async def test_a_signature_and_a_cancelling_at_once_strand_nothing(enter_from_outside: Outside) -> None:
     """The signature comes first, and the cancelling, which waited for it, finds a signed referral."""
     async with enter_from_outside() as one, enter_from_outside() as other:

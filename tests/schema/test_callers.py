@@ -33,5 +33,7 @@ async def test_an_entrance_is_open_to_the_service(stage: Stage, entrance: str) -
 
 @pytest.mark.parametrize("oracle", oracles.load(), ids=lambda oracle: oracle.id)
 async def test_an_oracle_may_look(stage: Stage, oracle: oracles.Oracle) -> None:
+    """Also where it asks functions: those look at rights of their own, once they run."""
     statement, parameters = oracles.statement(oracle, "{}")
     await begin(stage, AUDITOR, statement.decode(), len(parameters))
+    await stage.run(f"execute question{'({})' if parameters else ''}".format("'{}'"))
