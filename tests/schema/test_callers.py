@@ -5,7 +5,7 @@ import pytest
 from app import oracles, queries
 from app.database import ENTRANCES
 from app.queries import Query
-from tests.schema.stage import APP, AUDITOR, Stage
+from tests.schema.stage import APP, AUDITOR, Stage, keeps
 
 SQL = queries.ROOT.parent
 QUERIES = [query for domain in sorted(queries.ROOT.iterdir()) for query in queries.load(domain.name).values()]
@@ -37,3 +37,16 @@ async def test_an_oracle_may_look(stage: Stage, oracle: oracles.Oracle) -> None:
     statement, parameters = oracles.statement(oracle, "{}")
     await begin(stage, AUDITOR, statement.decode(), len(parameters))
     await stage.run(f"execute question{'({})' if parameters else ''}".format("'{}'"))
+
+
+@keeps("function")
+async def test_what_is_described_to_the_auditor_is_seen_by_him(stage: Stage) -> None:
+    """Each function that crosses a boundary for him, whether an oracle comes to ask it or not."""
+    described = await stage.as_postgres(
+        "select oid::regprocedure::text from pg_proc where prosecdef and pronargs = 0 and proretset "
+        "and has_function_privilege(%s, oid, 'execute') and starts_with(proowner::regrole::text, 'brokerflow_')",
+        AUDITOR,
+    )
+    assert described
+    for (function,) in described:
+        await stage.as_auditor(f"select * from {function}")
