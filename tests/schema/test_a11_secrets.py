@@ -341,6 +341,13 @@ async def test_a_key_does_not_come_without_a_value(refused: Refused, as_referrer
         await as_referrer(RESERVE, "empty", None)
 
 
+async def test_a_key_comes_from_who_writes_and_reads_nothing(stage: Stage, as_referrer: Party) -> None:
+    blind = await as_referrer.token("secrets:write")
+    [[secret, version]] = await blind(RESERVE, "blind", None)
+    assert await blind(PUT, secret, version, *SEALED, None, None) == [(1,)]
+    await stage.run("set constraints secretstore.secrets_begin_with_a_version immediate")
+
+
 @pytest.mark.parametrize(
     ("key", "proposition"),
     [
