@@ -8,7 +8,7 @@ with linked as (
         lag(e.seq, 1, 0) over w as previous_seq,
         lag(e.hash) over w as hash_before,
         lead(e.seq) over w is null as is_last
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     window w as (partition by e.agreement_id order by e.seq)
 ),
 links as (
@@ -23,8 +23,8 @@ links as (
 ),
 bodies as (
     select e.agreement_id, e.seq, 'its hash is not that of its text' as finding
-    from agreement.timeline_events as e
-    where e.hash <> sha256(e.previous_hash || convert_to(agreement.event_body(e), 'UTF8'))
+    from archive.all_timeline_events as e
+    where e.hash <> sha256(e.previous_hash || convert_to(agreement.event_body(row(e.*)::agreement.timeline_events), 'UTF8'))
 ),
 heads as (
     select coalesce(h.agreement_id, l.agreement_id) as agreement_id, coalesce(l.seq, h.seq) as seq, case
@@ -43,10 +43,10 @@ agreements as (
 ),
 corrections as (
     select e.agreement_id, e.seq, 'it corrects no earlier event of its agreement' as finding
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where (e.type = 'CORRECTION_ADDED' or e.corrects_seq is not null)
         and not exists (
-            select from agreement.timeline_events as c
+            select from archive.all_timeline_events as c
             where e.type = 'CORRECTION_ADDED' and c.agreement_id = e.agreement_id and c.seq = e.corrects_seq and c.seq < e.seq
         )
 )

@@ -182,6 +182,7 @@ as_guard = _actor("as_guard")
 as_vault = _actor("as_vault")
 as_auditor = _actor("as_auditor")
 as_login = _actor("as_login")
+as_worker = _actor("as_worker")
 as_postgres = _actor("as_postgres")
 
 __all__ = ["Party", "Refused"]

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import APP, AUDITOR, GUARD, OWNER, VAULT, Actor, Given, Party, Stage, keeps
+from tests.schema.stage import APP, AUDITOR, GUARD, OWNER, VAULT, WORKER, Actor, Given, Party, Stage, keeps
 from tests.schema.test_a09_tenants import TABLES, populate
 
 LOGIN = "brokerflow_login"
@@ -86,6 +86,8 @@ OPERATORS = [
     (VAULT, "secretstore.list_wrapped_keys('', null, 0, 1)"),
     (VAULT, "secretstore.rewrap_keys('', '{}', '{}', '{}', '{}')"),
     (AUDITOR, "shared.record_oracle_results('[]')"),
+    (WORKER, "shared.make_partitions(0)"),
+    (WORKER, "shared.archive_partitions('-infinity')"),
     (LOGIN, "apiauth.open_identity_session(null, null, null, null, null, null, null, null)"),
 ]
 
@@ -98,7 +100,7 @@ async def granted(stage: Stage, privilege: str) -> set[tuple[str, str, str]]:
         "cross join pg_roles as r "
         f"where c.relkind in ('r', 'p') and c.relnamespace in {OURS} and r.rolname = any (%s) "
         "and r.oid <> c.relowner and has_column_privilege(r.oid, c.oid, a.attnum, %s)",
-        [APP, LOGIN, AUDITOR, GUARD, VAULT, OWNER], privilege,
+        [APP, WORKER, LOGIN, AUDITOR, GUARD, VAULT, OWNER], privilege,
     )  # fmt: skip
     return {(role, table, column) for role, table, column in rows}
 
@@ -122,7 +124,7 @@ async def test_no_role_takes_rows_away_that_are_not_its_own(stage: Stage, privil
         "select r.rolname::text, c.oid::regclass::text from pg_class as c cross join pg_roles as r "
         f"where c.relkind in ('r', 'p') and c.relnamespace in {OURS} and r.rolname = any (%s) "
         "and r.oid <> c.relowner and has_table_privilege(r.oid, c.oid, %s)",
-        [APP, LOGIN, AUDITOR, GUARD, VAULT, OWNER], privilege,
+        [APP, WORKER, LOGIN, AUDITOR, GUARD, VAULT, OWNER], privilege,
     )  # fmt: skip
     assert set(rows) - (DELETED if privilege == "DELETE" else set()) == set()
 
@@ -217,7 +219,7 @@ async def test_a_function_that_is_new_is_nobodys_to_execute(stage: Stage, owner:
 
 
 @keeps("schema", "database")
-@pytest.mark.parametrize("role", [APP, AUDITOR, LOGIN])
+@pytest.mark.parametrize("role", [APP, AUDITOR, LOGIN, WORKER])
 async def test_who_serves_and_who_watches_make_nothing(stage: Stage, refused: Refused, role: str) -> None:
     schemas = await stage.as_postgres(
         f"select nspname::text from pg_namespace where oid in {OURS} or nspname = 'public'"
@@ -258,7 +260,7 @@ async def test_row_security_binds_the_vault_too(given: Given, stage: Stage) -> N
     await stage.become("postgres")
     await stage.run("set constraints all immediate")
     tables = await stage.run(
-        f"select c.oid::regclass::text from pg_class as c where c.relkind = 'r' and c.relnamespace in {OURS} "
+        f"select c.oid::regclass::text from pg_class as c where c.relkind in ('r', 'p') and c.relnamespace in {OURS} "
         "and c.relowner = 'brokerflow_vault'::regrole order by 1"
     )
     assert tables
