@@ -252,7 +252,7 @@ create table archive.months (
     month date not null,
     from_id uuid not null,
     before_id uuid not null,
-    rows bigint not null,
+    rows bigint,    -- counted after the move, when nobody waits for it
     archived_at timestamptz not null default shared.clock(),
     constraint months_pkey primary key (table_name, month),
     constraint months_month_is_its_first_day check (extract(day from month) = 1),

@@ -24,10 +24,11 @@ end;
 $$;
 
 revoke usage on schema shared from brokerflow_worker;
-drop function shared.archive_partitions(date);
-drop function shared.archive_partition(regclass, text, text, date);
-drop function shared.make_partitions(integer);
-drop function shared.make_partition(regclass, text, text, date);
+drop function shared.count_archived();
+drop function shared.archive_partition(text);
+drop function shared.make_partition(text);
+drop function shared.archivable_partitions(date);
+drop function shared.missing_partitions(integer);
 drop function shared.dress_partition(regclass, regclass);
 drop function shared.tables_by_month();
 drop function shared.first_id(date);

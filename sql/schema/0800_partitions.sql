@@ -72,126 +72,167 @@ $$;
 
 comment on function shared.dress_partition(regclass, regclass) is 'Gives a partition what it does not get from its table: row security, the triggers of a statement, names for its keys.';
 
--- Waits half a second for whoever is at work, which is less than PostgreSQL waits before it looks for a deadlock: of
--- upkeep and business, it is upkeep that gives way.
-create function shared.make_partition(parent regclass, name text, key text, month date) returns text
-language plpgsql volatile
-set search_path = '' set lock_timeout = '500ms'
-as $$
-declare
-    v_name text := make_partition.name || to_char(make_partition.month, '_YYYY_MM');
-    v_first uuid := shared.first_id(make_partition.month);
-    v_next uuid := shared.first_id((make_partition.month + interval '1 month')::date);
-begin
-    execute format(
-        'create table partitions.%I (like %s including all excluding comments, constraint %I check (%I >= %L and %I < %L))',
-        v_name, make_partition.parent, v_name || '_of_its_month', make_partition.key, v_first, make_partition.key, v_next
-    );
-    execute format(
-        'alter table %s attach partition partitions.%I for values from (%L) to (%L)', make_partition.parent, v_name, v_first, v_next
-    );
-    execute format('comment on table partitions.%I is %L', v_name, format('What %s has of %s.', make_partition.parent, to_char(make_partition.month, 'YYYY-MM')));
-    perform shared.dress_partition(make_partition.parent, format('partitions.%I', v_name)::regclass);
-    return null;
-exception
-    when check_violation then
-        return format('partitions.%s_default holds rows of it already: they stay there, and it is not made', make_partition.name);
-    when lock_not_available or deadlock_detected then
-        return format('%s is in use by a transaction that takes long: run it again', make_partition.parent);
-end;
-$$;
-
-comment on function shared.make_partition(regclass, text, text, date) is 'Makes a month of a table, or says why not.';
-
--- Crosses into the tables' definition, which is the owner's, for the worker.
-create function shared.make_partitions(months integer default 3) returns table (partition text, finding text)
-language plpgsql volatile security definer
+create function shared.missing_partitions(months integer) returns table (partition text)
+language sql stable security definer
 set search_path = ''
 as $$
-declare
-    v_this_month timestamp := date_trunc('month', shared.clock() at time zone 'UTC');
-begin
-    perform pg_advisory_xact_lock(hashtext('brokerflow partitions'));
-    return query
-    select n.name, shared.make_partition(t.parent, t.name, t.key, m.month)
-    from generate_series(0, least(make_partitions.months, 24)) as s (ahead)
-    cross join lateral (select (v_this_month + make_interval(months => s.ahead))::date as month) as m
-    cross join shared.tables_by_month() as t
-    cross join lateral (select t.name || to_char(m.month, '_YYYY_MM') as name) as n
+    select n.name
+    from shared.tables_by_month() as t
+    cross join generate_series(0, missing_partitions.months) as s (ahead)
+    cross join lateral (
+        select t.name || to_char(date_trunc('month', shared.clock() at time zone 'UTC') + make_interval(months => s.ahead), '_YYYY_MM') as name
+    ) as n
     where not exists (
         select from pg_catalog.pg_class as c
         where c.relname = n.name and c.relnamespace::regnamespace::text in ('partitions', 'archive')
+    )
+    order by right(n.name, 7), n.name
+$$;
+
+comment on function shared.missing_partitions(integer) is 'Crosses into the names of the owner''s tables for the worker: what is to be made, for this month and so many ahead.';
+
+create function shared.archivable_partitions(before date) returns table (partition text)
+language sql stable security definer
+set search_path = ''
+as $$
+    select c.relname::text
+    from shared.tables_by_month() as t
+    join pg_catalog.pg_inherits as i on i.inhparent = t.parent
+    join pg_catalog.pg_class as c on c.oid = i.inhrelid
+    where to_date(substring(c.relname from '_(\d{4}_\d{2})$'), 'YYYY_MM')
+        < least(archivable_partitions.before, date_trunc('month', shared.clock() at time zone 'UTC'))
+    order by right(c.relname, 7), c.relname
+$$;
+
+comment on function shared.archivable_partitions(date) is 'Crosses into the names of the owner''s tables for the worker: the months that are over and begin before a day.';
+
+-- One month a transaction. Every lock that will be needed is taken first, and none is waited for longer than 0.2 seconds:
+-- all of them together less than PostgreSQL waits before it looks for a deadlock. Of upkeep and business, it is upkeep
+-- that gives way, and business never waits for a second.
+--
+-- Crosses into the tables' definition, which is the owner's, for the worker.
+create function shared.make_partition(partition text) returns text
+language plpgsql volatile security definer
+set search_path = '' set lock_timeout = '200ms'
+as $$
+declare
+    v_month date := to_date(substring(make_partition.partition from '_(\d{4}_\d{2})$'), 'YYYY_MM');
+    v_first uuid := shared.first_id(v_month);
+    v_next uuid := shared.first_id((v_month + interval '1 month')::date);
+    v_name text := make_partition.partition;
+    v_table record;
+begin
+    if v_name not in (select m.partition from shared.missing_partitions(24) as m) then
+        return 'it is there, or is no month of the next two years';
+    end if;
+    select t.* into v_table from shared.tables_by_month() as t where t.name = left(v_name, -8);
+    execute format('lock table only %s in share update exclusive mode', v_table.parent);
+    execute format('lock table only partitions.%I in access exclusive mode', v_table.name || '_default');
+    if v_table.key = 'agreement_id' then
+        lock table only agreement.agreements in share row exclusive mode;
+    end if;
+    execute format(
+        'create table partitions.%I (like %s including all excluding comments, constraint %I check (%I >= %L and %I < %L))',
+        v_name, v_table.parent, v_name || '_of_its_month', v_table.key, v_first, v_table.key, v_next
     );
+    execute format('alter table %s attach partition partitions.%I for values from (%L) to (%L)', v_table.parent, v_name, v_first, v_next);
+    execute format('comment on table partitions.%I is %L', v_name, format('What %s has of %s.', v_table.parent, to_char(v_month, 'YYYY-MM')));
+    perform shared.dress_partition(v_table.parent, format('partitions.%I', v_name)::regclass);
+    return null;
+exception
+    when check_violation then
+        return format('partitions.%s_default holds rows of it already: they stay there, and it is not made', v_table.name);
+    when lock_not_available or deadlock_detected then
+        return format('%s is in use by a transaction that takes long: run it again', v_table.parent);
 end;
 $$;
 
-comment on function shared.make_partitions(integer) is 'Crosses into the owner''s tables for the worker: makes this month and so many ahead, where they are not there, and says which and what was in the way.';
-revoke execute on function shared.make_partitions(integer) from public;
-grant execute on function shared.make_partitions(integer) to brokerflow_worker;
+comment on function shared.make_partition(text) is 'Crosses into the definition of the owner''s tables for the worker: makes a month of one that is missing, or says why not.';
 
 -- Detached and attached in one transaction: no snapshot sees a month twice or not at all. DETACH ... CONCURRENTLY would
--- stop nobody, but PostgreSQL has it neither beside a default partition nor within a transaction.
-create function shared.archive_partition(parent regclass, name text, key text, month date, out rows bigint, out finding text)
-language plpgsql volatile
-set search_path = '' set lock_timeout = '500ms'
+-- stop nobody, but PostgreSQL has it neither beside a default partition nor within a transaction. Both take no look at
+-- the rows: the month has a constraint that says which they are. Crosses into the tables' definition likewise.
+create function shared.archive_partition(partition text) returns text
+language plpgsql volatile security definer
+set search_path = '' set lock_timeout = '200ms'
 as $$
 declare
-    v_name text := archive_partition.name || to_char(archive_partition.month, '_YYYY_MM');
-    v_first uuid := shared.first_id(archive_partition.month);
-    v_next uuid := shared.first_id((archive_partition.month + interval '1 month')::date);
-    v_open bigint;
+    v_month date := to_date(substring(archive_partition.partition from '_(\d{4}_\d{2})$'), 'YYYY_MM');
+    v_first uuid := shared.first_id(v_month);
+    v_next uuid := shared.first_id((v_month + interval '1 month')::date);
+    v_name text := archive_partition.partition;
+    v_table record;
+    v_open bigint := 0;
 begin
-    if archive_partition.key = 'agreement_id' then
+    if v_name not in (select a.partition from shared.archivable_partitions('infinity') as a) then
+        return 'it is archived, or is no month that is over';
+    end if;
+    select t.* into v_table from shared.tables_by_month() as t where t.name = left(v_name, -8);
+    if v_table.key = 'agreement_id' then
         select count(*) into v_open
         from agreement.agreements as a
         where a.id >= v_first and a.id < v_next and a.status not in ('void', 'closed');
-        if v_open > 0 then
-            finding := format('%s of its agreements are neither void nor closed', v_open);
-            return;
-        end if;
     end if;
-    execute format('lock table only partitions.%I in share row exclusive mode', v_name);
-    execute format('select count(*) from partitions.%I', v_name) into archive_partition.rows;
-    execute format('alter table %s detach partition partitions.%I', archive_partition.parent, v_name);
-    execute format('alter table partitions.%I set schema archive', v_name);
+    if v_open > 0 then
+        return format('%s of its agreements are neither void nor closed', v_open);
+    end if;
+    if v_table.key = 'agreement_id' then
+        lock table only agreement.agreements in share row exclusive mode;
+    end if;
     execute format(
-        'alter table archive.%I attach partition archive.%I for values from (%L) to (%L)', archive_partition.name, v_name, v_first, v_next
+        'lock table only %s, only partitions.%I, only partitions.%I in access exclusive mode',
+        v_table.parent, v_name, v_table.name || '_default'
     );
-    perform shared.dress_partition(format('archive.%I', archive_partition.name)::regclass, format('archive.%I', v_name)::regclass);
-    insert into archive.months (table_name, month, from_id, before_id, rows)
-    values (archive_partition.parent::text, archive_partition.month, v_first, v_next, archive_partition.rows);
+    execute format('alter table %s detach partition partitions.%I', v_table.parent, v_name);
+    execute format('alter table partitions.%I set schema archive', v_name);
+    execute format('alter table archive.%I attach partition archive.%I for values from (%L) to (%L)', v_table.name, v_name, v_first, v_next);
+    perform shared.dress_partition(format('archive.%I', v_table.name)::regclass, format('archive.%I', v_name)::regclass);
+    insert into archive.months (table_name, month, from_id, before_id)
+    values (v_table.parent::text, v_month, v_first, v_next);
+    return null;
 exception
     when lock_not_available or deadlock_detected then
-        rows := null;
-        finding := format('%s is in use by a transaction that takes long: run it again', archive_partition.parent);
+        return format('%s is in use by a transaction that takes long: run it again', v_table.parent);
 end;
 $$;
 
-comment on function shared.archive_partition(regclass, text, text, date) is 'Moves a month of a table into the archive, or says why not.';
+comment on function shared.archive_partition(text) is 'Crosses into the definition of the owner''s tables for the worker: moves a month that is over into the archive, or says why not.';
 
--- Crosses into the tables' definition, which is the owner's, for the worker. The present month is never archived.
-create function shared.archive_partitions(before date) returns table (partition text, rows bigint, finding text)
+-- After the move has committed, so that nobody waits for it. Crosses into the archive, which changes no more.
+create function shared.count_archived() returns table (partition text, rows bigint)
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-    v_this_month date := date_trunc('month', shared.clock() at time zone 'UTC');
+    v_month record;
 begin
-    perform pg_advisory_xact_lock(hashtext('brokerflow partitions'));
-    return query
-    select c.relname::text, a.rows, a.finding
-    from shared.tables_by_month() as t
-    join pg_catalog.pg_inherits as i on i.inhparent = t.parent
-    join pg_catalog.pg_class as c on c.oid = i.inhrelid
-    cross join lateral (select to_date(substring(c.relname from '_(\d{4}_\d{2})$'), 'YYYY_MM') as month) as m
-    cross join lateral shared.archive_partition(t.parent, t.name, t.key, m.month) as a
-    where m.month < least(archive_partitions.before, v_this_month);
+    for v_month in
+        select m.table_name, m.month, t.name || to_char(m.month, '_YYYY_MM') as name
+        from archive.months as m
+        join shared.tables_by_month() as t on t.parent::text = m.table_name
+        where m.rows is null
+        order by m.month, m.table_name
+        for update of m
+    loop
+        execute format('select count(*) from archive.%I', v_month.name) into count_archived.rows;
+        update archive.months as m set rows = count_archived.rows
+        where m.table_name = v_month.table_name and m.month = v_month.month;
+        count_archived.partition := v_month.name;
+        return next;
+    end loop;
 end;
 $$;
 
-comment on function shared.archive_partitions(date) is 'Crosses into the owner''s tables for the worker: moves the months before a day into the archive, and says which, with how many rows, and what was in the way.';
-revoke execute on function shared.archive_partitions(date) from public;
-grant execute on function shared.archive_partitions(date) to brokerflow_worker;
+comment on function shared.count_archived() is 'Crosses into the archive for the worker: writes down, once, how many rows each month had that was moved there.';
+
+revoke execute on function
+    shared.missing_partitions(integer), shared.archivable_partitions(date), shared.make_partition(text), shared.archive_partition(text),
+    shared.count_archived()
+from public;
+grant execute on function
+    shared.missing_partitions(integer), shared.archivable_partitions(date), shared.make_partition(text), shared.archive_partition(text),
+    shared.count_archived()
+to brokerflow_worker;
 
 grant usage on schema shared to brokerflow_worker;
 
@@ -203,7 +244,12 @@ begin
     perform shared.dress_partition(t.parent, i.inhrelid::regclass)
     from shared.tables_by_month() as t
     join pg_catalog.pg_inherits as i on i.inhparent = t.parent;
-    for v_left in select format('%s: %s', p.partition, p.finding) from shared.make_partitions() as p where p.finding is not null loop
+    for v_left in
+        select format('%s: %s', m.partition, f.finding)
+        from shared.missing_partitions(3) as m
+        cross join lateral shared.make_partition(m.partition) as f (finding)
+        where f.finding is not null
+    loop
         raise warning '%', v_left;
     end loop;
 end;

@@ -1,9 +1,8 @@
 """A4, A5, A7: what is kept by month keeps its rules in each month, reached however, and in the archive."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from psycopg import AsyncConnection
 
 from tests.conftest import Server
 from tests.schema.conftest import Refused, build_world
-from tests.schema.stage import APP, AUDITOR, GUARD, LOGIN, VAULT, WORKER, Actor, Given, Rows, Stage, World, keeps
+from tests.schema.stage import APP, AUDITOR, GUARD, LOGIN, VAULT, WORKER, Actor, Given, Stage, World, keeps
 from tests.schema.test_a04_timeline_written_once import CORRECT, verify
 
 # Each with what its id is called, and the trigger that keeps it.
@@ -28,12 +27,19 @@ ARCHIVED = {
     "archive.audit_log": "archived_audit_log",
 }
 PARTITIONS = "select inhrelid::regclass::text from pg_inherits where inhparent = %s::regclass order by 1"
+MAKE = (
+    "select m.partition, f.finding from shared.missing_partitions({}) as m "
+    "cross join lateral shared.make_partition(m.partition) as f (finding)"
+)
+ARCHIVE = (
+    "select a.partition, f.finding from shared.archivable_partitions({}) as a "
+    "cross join lateral shared.archive_partition(a.partition) as f (finding)"
+)
 CLOCK = "create or replace function shared.clock() returns timestamptz language sql volatile parallel safe as '{}'"
 WHOLE_CHAIN = (
     "select seq, agreement.event_body(row(e.*)::agreement.timeline_events), previous_hash, hash "
     "from archive.all_timeline_events as e where agreement_id = %s order by seq"
 )
-ARCHIVED_EVENTS = "select count(*) from archive.timeline_events"
 OLD = "019b7a00-0000"  # how an id of January 2026 begins
 THIS_MONTH = "to_char(now() at time zone 'UTC', 'YYYY_MM')"
 
@@ -50,18 +56,14 @@ async def in_two_months(stage: Stage) -> AsyncIterator[None]:
         await stage.run(CLOCK.format("select clock_timestamp()"))
 
 
-async def archive(stage: Stage, before: str = "infinity") -> dict[str, tuple[int | None, str | None]]:
-    """Archive in two months what is over by then; return rows and findings by the partition's name without its month."""
+async def archive(stage: Stage, before: str = "infinity") -> dict[str, str | None]:
+    """Archive in two months what is over by then; return findings by the names of this month's, without the month."""
     await stage.run("set constraints all immediate")
     async with in_two_months(stage):
-        rows = await stage.as_worker("select * from shared.archive_partitions(%s)", before)
-        await stage.become("postgres")
-        this_month = await stage.run(f"select {THIS_MONTH}")
-    return {
-        name.removesuffix(f"_{this_month[0][0]}"): (count, finding)
-        for name, count, finding in rows
-        if name.endswith(this_month[0][0])
-    }
+        findings = dict(await stage.as_worker(ARCHIVE.format("%s"), before))
+        await stage.as_worker("select * from shared.count_archived()")
+    month = await this_month(stage)
+    return {name.removesuffix(f"_{month}"): finding for name, finding in findings.items() if name.endswith(month)}
 
 
 async def end_all(stage: Stage) -> None:
@@ -74,10 +76,7 @@ async def archived(given: Given, stage: Stage) -> UUID:
     agreement = await given.agreement("closed")
     await stage.as_referee(CORRECT, agreement, "CORRECTION_ADDED", 1)
     await end_all(stage)
-    found = await archive(stage)
-    assert {name: finding for name, (_, finding) in found.items()} == dict.fromkeys(
-        ("audit_log", "outbox", "timeline_events")
-    )
+    assert await archive(stage) == dict.fromkeys(("audit_log", "outbox", "timeline_events"))
     return agreement
 
 
@@ -152,7 +151,7 @@ async def test_each_month_is_written_once_however_it_is_reached(
 ) -> None:
     """Also by the owner, and in a month that was just made."""
     await given.agreement("draft")
-    await stage.as_worker("select shared.make_partitions(6)")
+    await stage.as_worker(MAKE.format(6))
     for table, trigger in WRITTEN_ONCE.items():
         key = TABLES[table]
         await copy(stage, table, key, "gen_random_uuid()")
@@ -195,10 +194,10 @@ async def test_a_month_is_reached_through_its_table_only(
 
 
 async def test_the_worker_makes_months_as_their_tables_are(stage: Stage, as_worker: Actor) -> None:
-    made = await as_worker("select partition, finding from shared.make_partitions(7)")
+    made = await as_worker(MAKE.format(7))
     assert {finding for _, finding in made} == {None}
     assert len(made) == 4 * len(TABLES), "three were there already"
-    assert await as_worker("select * from shared.make_partitions(7)") == []
+    assert await as_worker(MAKE.format(7)) == []
     for name, _ in made:
         [[its]] = await stage.as_postgres(
             "select c.relrowsecurity and c.relowner = 'brokerflow_owner'::regrole and c.relacl is null "
@@ -219,7 +218,10 @@ async def test_the_worker_may_do_that_and_nothing_else(stage: Stage) -> None:
         "select p.proname::text from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace "
         "where n.nspowner = 'brokerflow_owner'::regrole and has_schema_privilege('brokerflow_worker', n.oid, 'usage') "
         "and has_function_privilege('brokerflow_worker', p.oid, 'execute') order by 1"
-    ) == [("archive_partitions",), ("make_partitions",)]
+    ) == [
+        ("archivable_partitions",), ("archive_partition",), ("count_archived",), ("make_partition",),
+        ("missing_partitions",),
+    ]  # fmt: skip
     assert await stage.as_postgres(
         "select c.oid::regclass::text from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
         "where n.nspowner = 'brokerflow_owner'::regrole and c.relkind in ('r', 'p', 'v') "
@@ -232,7 +234,7 @@ async def test_a_month_whose_rows_were_caught_already_is_not_made(given: Given, 
     """They stay where they are, business goes on, and the months behind it are made."""
     await given.agreement("draft")
     await copy(stage, "shared.outbox", "event_id", "shared.first_id((now() + interval '5 months')::date)")
-    told = dict(await stage.as_worker("select partition, finding from shared.make_partitions(6)"))
+    told = dict(await stage.as_worker(MAKE.format(6)))
     findings = {name.rpartition("_20")[0]: finding for name, finding in told.items() if finding}
     assert findings == {
         "outbox": "partitions.outbox_default holds rows of it already: they stay there, and it is not made"
@@ -247,7 +249,7 @@ async def test_archiving_keeps_sequence_chain_and_message(given: Given, stage: S
     counts = {name: await count(stage, table, agreement) for table in TABLES for name in [table.partition(".")[2]]}
     assert counts["timeline_events"] == 4
     await end_all(stage)
-    found = await archive(stage)
+    await archive(stage)
     after = await stage.as_auditor(WHOLE_CHAIN, agreement)
     assert after == before
     verify(agreement, [(seq, body, bytes(then), bytes(now)) for seq, body, then, now in after])
@@ -256,11 +258,11 @@ async def test_archiving_keeps_sequence_chain_and_message(given: Given, stage: S
         assert await count(stage, table, agreement) == 0, table
         assert await count(stage, f"archive.{name}", agreement) == counts[name], table
         registered = await stage.as_auditor(
-            "select m.rows, m.rows = (select count(*) from archive.%s as a where a.%s >= m.from_id and a.%s < m.before_id) "
+            "select m.rows > 0, m.rows = (select count(*) from archive.%s as a where a.%s >= m.from_id and a.%s < m.before_id) "
             "from archive.months as m where m.table_name = '%s' order by m.month limit 1"
             % (name, TABLES[table], TABLES[table], table)
         )
-        assert registered == [(found[name][0], True)]
+        assert registered == [(True, True)]
 
 
 @keeps(
@@ -308,7 +310,7 @@ async def test_what_follows_on_an_archived_month_goes_on_with_its_chain(given: G
     links = await stage.as_auditor(WHOLE_CHAIN, agreement)
     assert [link[0] for link in links] == [1, 2, 3, 4, 5]
     verify(agreement, [(seq, body, bytes(then), bytes(now)) for seq, body, then, now in links])
-    assert await stage.as_worker("select * from shared.make_partitions(0)") == [], "an archived month is not made anew"
+    assert await stage.as_worker(MAKE.format(0)) == [], "an archived month is not made anew"
 
 
 async def test_an_agreement_of_an_archived_month_is_not_deleted(given: Given, refused: Refused, stage: Stage) -> None:
@@ -325,7 +327,7 @@ async def test_a_month_with_a_living_agreement_is_not_archived(given: Given, sta
     await end_all(stage)
     agreement = await given.agreement(status)
     found = await archive(stage)
-    assert found["timeline_events"] == (None, "1 of its agreements are neither void nor closed")
+    assert found["timeline_events"] == "1 of its agreements are neither void nor closed"
     assert await given.events(agreement)
 
 
@@ -333,8 +335,19 @@ async def test_neither_this_month_nor_what_is_younger_than_asked_is_archived(giv
     await given.agreement("void")
     await end_all(stage)
     await stage.run("set constraints all immediate")
-    assert await stage.as_worker("select * from shared.archive_partitions('infinity')") == []
-    assert await archive(stage, str(date(2020, 1, 1))) == {}
+    assert await stage.as_worker(ARCHIVE.format("'infinity'")) == []
+    assert await archive(stage, "2020-01-01") == {}
+    for table in ("outbox", "audit_log", "timeline_events"):
+        name = f"{table}_{await this_month(stage)}"
+        finding = await stage.as_worker.value("select shared.archive_partition(%s)", name)
+        assert finding == "it is archived, or is no month that is over"
+
+
+@pytest.mark.parametrize("name", ["users_2026_12", "outbox_1999_01", "outbox_default", "outbox", "", "o'; drop table x_2026_12"])
+async def test_only_months_are_made_and_archived(stage: Stage, name: str) -> None:
+    told = "it is there, or is no month of the next two years", "it is archived, or is no month that is over"
+    for function, finding in zip(("make_partition", "archive_partition"), told, strict=True):
+        assert await stage.as_worker.value(f"select shared.{function}(%s)", name) == finding
 
 
 @pytest.fixture(scope="module")
@@ -350,43 +363,42 @@ async def entered(town: World) -> AsyncIterator[Stage]:
 
 
 @asynccontextmanager
-async def upkeep(town: World) -> AsyncIterator[Callable[[str], Any]]:
+async def upkeep(town: World) -> AsyncIterator[Callable[..., Awaitable[dict[str, str | None]]]]:
+    """Make or archive months as the worker, one a transaction, as its command does."""
     async with await AsyncConnection.connect(town.superuser_url, autocommit=True) as connection:
         await connection.execute("set session authorization brokerflow_worker")
 
-        async def ask(call: str) -> Rows:
-            return await (await connection.execute(f"select partition, finding from {call}".encode())).fetchall()
+        async def keep_up(names: str, function: str) -> dict[str, str | None]:
+            rows = await (await connection.execute(f"select * from shared.{names}".encode())).fetchall()
+            told = {}
+            for (name,) in rows:
+                cursor = await connection.execute(f"select shared.{function}(%s)".encode(), [name])
+                [told[name]] = await cursor.fetchone() or [None]
+            return told
 
-        yield ask
+        yield keep_up
 
 
 async def test_upkeep_gives_way_to_who_is_at_work(town: World) -> None:
-    """It waits less than a deadlock takes to be looked for, says so, and leaves nothing half made."""
-    async with entered(town) as stage, upkeep(town) as ask:
-        await stage.given.agreement("draft")  # holds what a new month would be checked against
-        findings = await ask("shared.make_partitions(4)")
-        assert len(findings) == len(TABLES)
-        assert ("agreement.timeline_events is in use by a transaction that takes long: run it again") in {
-            finding for _, finding in findings
-        }
+    """It says so, and leaves nothing half made."""
+    busy = "agreement.timeline_events is in use by a transaction that takes long: run it again"
+    async with entered(town) as stage, upkeep(town) as keep_up:
+        await stage.given.agreement("draft")  # a new month's foreign key would lock what this wrote
+        told = await keep_up("missing_partitions(4)", "make_partition")
+        assert len(told) == len(TABLES)
+        assert [name for name, finding in told.items() if finding == busy] == [max(told)]
         await stage.connection.commit()
-        assert {finding for _, finding in await ask("shared.make_partitions(4)")} <= {None}
-        assert await ask("shared.make_partitions(4)") == []
+        assert await keep_up("missing_partitions(4)", "make_partition") == {max(told): None}
 
 
 async def test_appends_go_on_while_months_are_made_and_archived(town: World) -> None:
     """No append fails and none is lost; of the two it is upkeep that gives way, and comes to its end."""
     async with superuser(town) as owner, entered(town) as stage:
-        await owner.execute(
-            b"set role brokerflow_owner; "
-            b"select shared.make_partition(t.parent, t.name, t.key, '2026-01-01') from shared.tables_by_month() as t; "
-            b"reset role"
-        )
-        own = b"alter table agreement.agreements alter id set default "
-        await owner.execute(own + f"overlay(shared.uuidv7()::text placing '{OLD}' from 1 for 13)::uuid".encode())
+        await make_old_months(owner)
         agreements = [await stage.given.agreement("effective") for _ in range(4)]
         await stage.connection.commit()
-        await owner.execute(own + b"shared.uuidv7()")
+        missing = await (await owner.execute(b"select from shared.missing_partitions(8)")).fetchall()
+        await owner.execute(b"alter table agreement.agreements alter id set default shared.uuidv7()")
     done = asyncio.Event()
 
     async def append(agreement: UUID) -> int:
@@ -397,27 +409,44 @@ async def test_appends_go_on_while_months_are_made_and_archived(town: World) -> 
                 await own.connection.commit()
         return number
 
-    async def maintain() -> list[str | None]:
-        told: list[str | None] = []
-        async with upkeep(town) as ask, superuser(town) as owner:
-            for months in range(5, 9):
-                while findings := [finding for _, finding in await ask(f"shared.make_partitions({months})")]:
-                    told += findings
-            await owner.execute(b"update agreement.agreements set status = 'void'")
-            while findings := [finding for _, finding in await ask("shared.archive_partitions('infinity')")]:
-                told += findings
-        done.set()
-        return told
+    async def maintain() -> int:
+        async with upkeep(town) as keep_up, superuser(town) as owner:
+            try:
+                made = [await persist(keep_up, f"missing_partitions({months})", "make_partition") for months in range(5, 9)]
+                await owner.execute(b"update agreement.agreements set status = 'void'")
+                made.append(await persist(keep_up, "archivable_partitions('infinity')", "archive_partition"))
+            finally:
+                done.set()
+        return sum(made)
 
-    told, *lengths = await asyncio.gather(maintain(), *(append(agreement) for agreement in agreements))
-    assert told.count(None) >= 4 * len(TABLES) + len(TABLES)
+    count, *lengths = await asyncio.gather(maintain(), *(append(agreement) for agreement in agreements))
+    assert count == len(missing) + len(TABLES) > 4 * len(TABLES)
     async with superuser(town) as owner:
-        assert await (await owner.execute(ARCHIVED_EVENTS.encode())).fetchone() != (0,)
+        archived = await (await owner.execute(b"select count(*) from archive.timeline_events")).fetchone()
+        assert archived > (4 * 3,)
         for agreement, length in zip(agreements, lengths, strict=True):
-            cursor = await owner.execute(WHOLE_CHAIN.encode(), [agreement])
-            links = await cursor.fetchall()
-            assert len(links) == length > 3
+            links = await (await owner.execute(WHOLE_CHAIN.encode(), [agreement])).fetchall()
+            assert len(links) == length
             verify(agreement, [(seq, body, bytes(then), bytes(now)) for seq, body, then, now in links])
+
+
+async def persist(keep_up: Callable[..., Awaitable[dict[str, str | None]]], names: str, function: str) -> int:
+    """Do upkeep until nothing is left; return how much was done."""
+    done = 0
+    while told := await keep_up(names, function):
+        done += list(told.values()).count(None)
+    return done
+
+
+async def make_old_months(owner: AsyncConnection[tuple[Any, ...]]) -> None:
+    """Make a month that is over, as if it were not, and let agreements have ids of that month."""
+    await owner.execute(CLOCK.format("select ''2026-01-15''::timestamptz").encode())
+    await owner.execute(MAKE.format(0).encode())
+    await owner.execute(CLOCK.format("select clock_timestamp()").encode())
+    await owner.execute(
+        "alter table agreement.agreements alter id set default "
+        f"overlay(shared.uuidv7()::text placing '{OLD}' from 1 for 13)::uuid".encode()
+    )
 
 
 @asynccontextmanager

@@ -86,8 +86,11 @@ OPERATORS = [
     (VAULT, "secretstore.list_wrapped_keys('', null, 0, 1)"),
     (VAULT, "secretstore.rewrap_keys('', '{}', '{}', '{}', '{}')"),
     (AUDITOR, "shared.record_oracle_results('[]')"),
-    (WORKER, "shared.make_partitions(0)"),
-    (WORKER, "shared.archive_partitions('-infinity')"),
+    (WORKER, "shared.missing_partitions(0)"),
+    (WORKER, "shared.make_partition('outbox_2000_01')"),
+    (WORKER, "shared.archivable_partitions('-infinity')"),
+    (WORKER, "shared.archive_partition('outbox_2000_01')"),
+    (WORKER, "shared.count_archived()"),
     (LOGIN, "apiauth.open_identity_session(null, null, null, null, null, null, null, null)"),
 ]
 
