@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
+from uuid import UUID
 
 import click
 import msgspec
@@ -16,8 +17,16 @@ from app.apiauth.models import Registration
 from app.cli import Found, Refused, _addresses, configured, expected
 from app.errors import refusal_of
 from app.settings import esign_keys_of
+from app.verify import Link, proof_of
 
 Row = tuple[Any, ...]
+
+_CHAIN = """
+select e.seq, agreement.event_body(row(e.*)::agreement.timeline_events), encode(e.hash, 'hex')
+from archive.all_timeline_events as e
+where e.agreement_id = %s
+order by e.seq
+"""
 
 
 @click.group(name="admin")
@@ -87,6 +96,17 @@ def replace_esign_keys(source: TextIO | None) -> None:
     with _owner("brokerflow_guard") as owner:
         owner.execute("select apiauth.replace_esign_keys(%s)", [digests])
     click.echo(f"Webhook secrets trusted from now on: {len(digests)}, and no other.")
+
+
+@command.command("export-proof")
+@click.argument("agreement", type=click.UUID)
+def export_proof(agreement: UUID) -> None:
+    """Write the hash chain of an AGREEMENT, archived or not, as GET /api/agreements/{id}/proof does."""
+    with _owner("brokerflow_auditor") as auditor:
+        links = [Link(*link) for link in auditor.execute(_CHAIN, [agreement])]
+    if not links:
+        raise Found(f"there is no agreement {agreement}.")
+    click.echo(msgspec.json.encode(proof_of(agreement, links)))
 
 
 @contextmanager

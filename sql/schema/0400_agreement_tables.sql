@@ -267,6 +267,7 @@ comment on constraint timeline_events_occurred_by_recording on agreement.timelin
     'Axiom A3: business time is the database''s. Nothing is recorded before it occurred.';
 
 -- As in shared: months that are archived keep their constraints.
+-- Waived primary_keys: archive.timeline_events. Its partitions have theirs.
 create table archive.timeline_events (like agreement.timeline_events) partition by range (agreement_id);
 
 comment on table archive.timeline_events is 'Whole chains of agreements of archived months, up to the archiving.';
