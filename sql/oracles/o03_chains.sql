@@ -1,7 +1,7 @@
 -- O3: A timeline has a gap, a repeat, a broken chain or a head that is not its end.
 -- axioms: A4
 --
--- Every hash is computed again, from the text that a proof carries.
+-- Every hash is computed again, from the text that a proof carries. What is archived is no less a part of its chain.
 with linked as (
     select
         e.agreement_id, e.seq, e.recorded_at, e.previous_hash, e.hash,
@@ -50,16 +50,21 @@ corrections as (
             where e.type = 'CORRECTION_ADDED' and c.agreement_id = e.agreement_id and c.seq = e.corrects_seq and c.seq < e.seq
         )
 )
-select 'agreement/' || f.agreement_id as subject, f.finding, f.seq
+select coalesce(f.subject, 'agreement/' || f.agreement_id) as subject, f.finding, f.seq
 from (
-    select * from links
+    select null as subject, * from links
     union all
-    select * from bodies
+    select null, * from bodies
     union all
-    select * from heads
+    select null, * from heads
     union all
-    select * from agreements
+    select null, * from agreements
     union all
-    select * from corrections
+    select null, * from corrections
+    union all
+    select 'archive/timeline_events_' || to_char(m.month, 'YYYY_MM'), null, null, 'it has not as many events as were archived'
+    from archive.months as m
+    where m.table_name = 'agreement.timeline_events'
+        and m.rows <> (select count(*) from archive.timeline_events as a where a.agreement_id >= m.from_id and a.agreement_id < m.before_id)
 ) as f
 order by subject, f.seq, f.finding;

@@ -56,5 +56,10 @@ from (
     select 'invitation/' || i.id, null, null, 'the invitation left no message'
     from shared.invitations as i
     where not exists (select from archive.all_outbox as o where o.topic = 'organization.invitation' and o.event_id = i.id)
+    union all
+    select 'archive/outbox_' || to_char(m.month, 'YYYY_MM'), null, null, 'it has not as many messages as were archived'
+    from archive.months as m
+    where m.table_name = 'shared.outbox'
+        and m.rows <> (select count(*) from archive.outbox as a where a.event_id >= m.from_id and a.event_id < m.before_id)
 ) as f
 order by subject, f.seq, f.finding;

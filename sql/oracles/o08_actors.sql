@@ -70,5 +70,10 @@ from (
     select null, subject, finding, seq from audited
     union all
     select null, subject, finding, seq from impersonated where finding is not null
+    union all
+    select null, 'archive/audit_log_' || to_char(m.month, 'YYYY_MM'), 'it has not as many rows as were archived', null
+    from archive.months as m
+    where m.table_name = 'shared.audit_log'
+        and m.rows <> (select count(*) from archive.audit_log as a where a.id >= m.from_id and a.id < m.before_id)
 ) as f
 order by 1, f.seq, f.finding;
