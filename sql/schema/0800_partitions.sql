@@ -36,7 +36,7 @@ set search_path = ''
 as $$
 declare
     v_statement text;
-    v_suffix text := substring(dress_partition.partition::text from '_(?:default|\d{4}_\d{2})$');
+    v_suffix text := substring(dress_partition.partition::text from '_(?:default|[0-9]{4}_[0-9]{2})$');
 begin
     for v_statement in
         select s.statement
@@ -99,7 +99,7 @@ as $$
     from shared.tables_by_month() as t
     join pg_catalog.pg_inherits as i on i.inhparent = t.parent
     join pg_catalog.pg_class as c on c.oid = i.inhrelid
-    where to_date(substring(c.relname from '_(\d{4}_\d{2})$'), 'YYYY_MM')
+    where to_date(substring(c.relname from '_([0-9]{4}_[0-9]{2})$'), 'YYYY_MM')
         < least(archivable_partitions.before, date_trunc('month', shared.clock() at time zone 'UTC'))
     order by right(c.relname, 7), c.relname
 $$;
@@ -116,7 +116,7 @@ language plpgsql volatile security definer
 set search_path = '' set lock_timeout = '200ms'
 as $$
 declare
-    v_month date := to_date(substring(make_partition.partition from '_(\d{4}_\d{2})$'), 'YYYY_MM');
+    v_month date := to_date(substring(make_partition.partition from '_([0-9]{4}_[0-9]{2})$'), 'YYYY_MM');
     v_first uuid := shared.first_id(v_month);
     v_next uuid := shared.first_id((v_month + interval '1 month')::date);
     v_name text := make_partition.partition;
@@ -157,7 +157,7 @@ language plpgsql volatile security definer
 set search_path = '' set lock_timeout = '200ms'
 as $$
 declare
-    v_month date := to_date(substring(archive_partition.partition from '_(\d{4}_\d{2})$'), 'YYYY_MM');
+    v_month date := to_date(substring(archive_partition.partition from '_([0-9]{4}_[0-9]{2})$'), 'YYYY_MM');
     v_first uuid := shared.first_id(v_month);
     v_next uuid := shared.first_id((v_month + interval '1 month')::date);
     v_name text := archive_partition.partition;
