@@ -275,6 +275,9 @@ async def test_archiving_keeps_sequence_chain_and_message(given: Given, stage: S
 async def test_what_is_archived_is_neither_added_to_nor_changed_nor_removed(
     given: Given, refused: Refused, stage: Stage, as_owner: Actor
 ) -> None:
+    for table, trigger in ARCHIVED.items():  # before there is a month, which has a trigger of its own
+        async with refused(f"{trigger}_never_emptied"):
+            await as_owner(f"truncate {table}")
     await archived(given, stage)
     for table, trigger in ARCHIVED.items():
         (month,), *_ = await stage.as_postgres(PARTITIONS, table)
