@@ -178,9 +178,8 @@ async def put_secret(
 ) -> Response[Secret]:
     """Put any JSON value, kept to the byte, as the next version of a key; the answer holds no value.
 
-    A value is at most 1048576 bytes and 64 levels deep, and its text is Unicode: half a pair of surrogates (`\\ud800`
-    alone) is refused. `expected_version`, or If-Match, refuses (412) when another
-    version came first.
+    A value is at most 1048576 bytes and 64 levels deep, and its text is Unicode: an escape that is half a pair of
+    surrogates is refused. `expected_version`, or If-Match, refuses (412) when another version came first.
     """
     raw = sealable(data.value)
     if None not in (expected_version, data.expected_version) and expected_version != data.expected_version:
