@@ -166,7 +166,7 @@ ask(
 ask("secretstore.delete_secret")
 ask("secretstore.undelete_secret", key="'key-8'")
 ask("secretstore.destroy_version", version="1")
-ask("secretstore.grant_reads", keys="'{key-7,key-8}'")
+ask("secretstore.grant_reads", keys="'{key-7,key-8}'", request_ids="'{r,r}'", addresses='\'{"",""}\'')
 ask("secretstore.take_reads", number="sha256('no grant')")
 pages("secretstore.list_secrets", at="'key-20'")
 ask("secretstore.list_secrets", "referrer", "a prefix", prefix="'key-9'")

@@ -277,7 +277,7 @@ class Given:
         """Grant a read of a key, in this very transaction; return the number that takes it."""
         number = secrets.token_bytes(32)
         await self.stage.party(by)(
-            "select * from secretstore.grant_reads(%s, %s, null, null, 'r', null)",
+            "select * from secretstore.grant_reads(%s, %s, null, null, '{r}', null)",
             hashlib.sha256(number).digest(), [key],
         )  # fmt: skip
         return number
