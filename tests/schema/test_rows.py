@@ -123,6 +123,8 @@ BOUNDS = [
     ("apiauth.impersonations", "ends_at = started_at", "impersonations_last_an_hour_at_most"),
     ("apiauth.seal_keys", "inner_block = '\\x00'", "seal_keys_blocks_are_64_bytes"),
     ("apiauth.passwords", "salt = '\\x00'", "passwords_salt_is_16_bytes"),
+    ("apiauth.passwords", "method = '$argon2i$v=19$m=65536,t=3,p=1'", "passwords_method_is_argon2id"),
+    ("apiauth.passwords", "method = '$argon2id$v=19$m=65536,t=0,p=1'", "passwords_method_is_argon2id"),
     ("apiauth.personal_tokens", "name = ' '", "personal_tokens_name_is_present"),
     ("apiauth.personal_tokens", "token_hint = 'abc'", "personal_tokens_hint_is_four_characters"),
     ("apiauth.organization_tokens", "name = ' '", "organization_tokens_name_is_present"),
