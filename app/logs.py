@@ -38,8 +38,8 @@ def configure(level: str) -> None:
     # yoyo tells every statement and uvicorn every stage of its life; the command tells what matters of both.
     for chatty in ("yoyo", "uvicorn"):
         logging.getLogger(chatty).setLevel("DEBUG" if level == "debug" else "WARNING")
-    # These tell requests and answers whole, at debug: the values of secrets, and the master key.
-    for indiscreet in ("boto3", "botocore", "hvac", "urllib3"):
+    # These tell requests, and at debug answers whole: the values of secrets, and the master key.
+    for indiscreet in ("boto3", "botocore", "hvac", "urllib3", "httpcore", "httpx"):
         logging.getLogger(indiscreet).setLevel("WARNING")
 
 

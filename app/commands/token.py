@@ -11,6 +11,7 @@ from rich.table import Table
 from app.commands.client import Service, served
 
 TOKENS = "/api/tokens"
+WIDE = 1000  # columns: a terminal wraps what it has no room for, and an id that is copied is whole
 
 
 @click.group(name="token")
@@ -49,7 +50,7 @@ def list_(service: Service, as_json: bool) -> None:  # noqa: FBT001 - click pass
     for each in tokens:
         scopes = " ".join(each["scopes"])
         table.add_row(each["id"], each["name"], each["token_hint"], scopes, each["expires_at"], each["last_used_at"])
-    Console().print(table)
+    Console(width=WIDE).print(table)
 
 
 @command.command()

@@ -44,7 +44,7 @@ create table apiauth.impersonations (
     started_at timestamptz not null default shared.clock(),
     ends_at timestamptz not null,
     stopped_at timestamptz,
-    constraint impersonations_of_another check (user_id <> admin_id),
+    constraint impersonations_user_id_is_of_another check (user_id <> admin_id),
     constraint impersonations_reason_is_present check (reason ~ '\S' and length(reason) <= 500),
     constraint impersonations_last_an_hour_at_most check (ends_at > started_at and ends_at <= started_at + interval '1 hour')
 );
