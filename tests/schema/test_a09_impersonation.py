@@ -67,7 +67,7 @@ async def test_the_command_asks_the_same(stage: Stage, given: Given, refused: Re
             await nobody(START, user, "so", "1 hour", fresh())
     async with refused("not_found", "P0002"):
         await as_judge(START, "00000000-0000-7000-8000-000000000000", "so", "1 hour", fresh())
-    async with refused("impersonations_of_another"):
+    async with refused("impersonations_user_id_is_of_another"):
         await as_judge(START, as_judge.user_id, "so", "1 hour", fresh())
 
 
