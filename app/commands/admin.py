@@ -48,7 +48,7 @@ def grant(email: str) -> None:
 @command.command("revoke")
 @click.argument("email")
 def revoke(email: str) -> None:
-    """Take that away again."""
+    """Make the user with this EMAIL a platform admin no more."""
     _appoint("select shared.revoke_platform_admin(%s)", email)
     click.echo(f"{email} is no platform admin.")
 
@@ -65,11 +65,12 @@ def _appoint(statement: str, email: str) -> None:
 def create_user(email: str, name: str | None) -> None:
     """Make a user with this EMAIL, whose password comes from a prompt or standard input."""
     person = _registration(email, name or email.partition("@")[0], _password())
-    salt = passwords.new_salt()
-    key = asyncio.run(passwords.stretch(person.password, salt))
-    statement = "select (apiauth.register(%s, %s, %s, %s)).id"
+    salt, cost = passwords.new_salt(), passwords.COST
+    key = asyncio.run(passwords.stretch(person.password, salt, cost))
+    statement = "select (apiauth.register(%s, %s, %s, %s, %s)).id"
+    values = [person.email, person.full_name, salt, key, cost.method]
     with _owner("brokerflow_guard") as owner:
-        [user_id] = owner.execute(statement, [person.email, person.full_name, salt, key]).fetchone() or [None]
+        [user_id] = owner.execute(statement, values).fetchone() or [None]
     click.echo(f"{person.email} is registered, as {user_id}.")
 
 

@@ -77,8 +77,16 @@ def repeatable(world: World) -> list[Case]:
             [_posted(person, f"/api/agreements/{agreement}/contact-reads", {"purpose": "to call her"})],
         ),
         Case("get a secret", [Request("GET", "/api/secrets/bench", world.referrer.headers)]),
+        Case("batch of 100 secrets", [_posted(world.referrer, "/api/secrets/batch", {"keys": _hundred(world)})]),
         Case("log in", [_posted(None, "/auth/login", login)], most_connections=2),  # argon2 takes a core
     ]
+
+
+def _hundred(world: World) -> list[str]:
+    keys = [f"batch/{number}" for number in range(100)]
+    for key in keys:
+        made.call(world, world.referrer, "PUT", f"/api/secrets/{key}", {"value": {"host": "db.example", "port": 5432}})
+    return keys
 
 
 def accepting(world: World, count: int) -> Case:

@@ -64,7 +64,7 @@ create table shared.organizations (
     slug text not null,
     created_at timestamptz not null default shared.clock(),
     constraint organizations_slug_key unique (slug),
-    constraint organizations_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
+    constraint organizations_slug_is_lowercase_letters_digits_and_hyphens check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
     constraint organizations_title_is_present check (title ~ '\S' and length(title) <= 200)
 );
 
@@ -92,7 +92,7 @@ create table shared.projects (
     created_at timestamptz not null default shared.clock(),
     constraint projects_slug_once_an_organization unique (organization_id, slug),
     constraint projects_organization_key unique (id, organization_id),
-    constraint projects_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
+    constraint projects_slug_is_lowercase_letters_digits_and_hyphens check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
     constraint projects_name_is_present check (name ~ '\S' and length(name) <= 200)
 );
 
@@ -115,7 +115,7 @@ create table shared.environments (
     constraint environments_slug_once_a_project unique (project_id, slug),
     constraint environments_organization_key unique (id, organization_id),
     constraint environments_type_key unique (id, type),
-    constraint environments_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63)
+    constraint environments_slug_is_lowercase_letters_digits_and_hyphens check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63)
 );
 
 -- Serve the foreign key, and the environments of a project, in order.

@@ -10,7 +10,7 @@ drop trigger memberships_keep_an_owner on shared.memberships;
 drop function shared.memberships_keep_an_owner();
 drop trigger organizations_founder_is_owner on shared.organizations;
 drop function shared.organizations_founder_is_owner();
-drop function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text);
+drop function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text[]);
 drop function shared.write_audit(text, text, text, text, jsonb, text);
 drop trigger archived_outbox_never_emptied on archive.outbox;
 drop trigger archived_outbox_kept on archive.outbox;

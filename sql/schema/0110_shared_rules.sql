@@ -97,7 +97,7 @@ grant execute on function shared.write_audit(text, text, text, text, jsonb, text
 -- The same for many subjects at once, by an actor whom the vault has just proved. A subject that has a reason was denied.
 -- In plpgsql, which keeps its plan: before PostgreSQL 18 a function in SQL is planned at each call.
 create function shared.write_audits(
-    actor shared.actor, action text, subjects text[], reasons text[], details jsonb[], request_id text
+    actor shared.actor, action text, subjects text[], reasons text[], details jsonb[], request_ids text[]
 ) returns void
 language plpgsql volatile security definer
 set search_path = '' set plan_cache_mode = force_generic_plan
@@ -109,16 +109,16 @@ begin
     )
     select (write_audits.actor).kind, (write_audits.actor).credential_id, (write_audits.actor).user_id,
         (write_audits.actor).organization_id, (write_audits.actor).environment_id, (write_audits.actor).branch_id, (write_audits.actor).impersonator_id,
-        write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail, write_audits.request_id
-    from unnest(write_audits.subjects, write_audits.reasons, write_audits.details) as w (subject, reason, detail);
+        write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail, w.request_id
+    from unnest(write_audits.subjects, write_audits.reasons, write_audits.details, write_audits.request_ids) as w (subject, reason, detail, request_id);
 end;
 $$;
 
-comment on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) is
+comment on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text[]) is
     'Crosses into the audit log: one row a subject. Granted to the vault alone, which names the actor that it proved, for reads of many secrets.';
 
-revoke execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) from public;
-grant execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) to brokerflow_vault;
+revoke execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text[]) from public;
+grant execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text[]) to brokerflow_vault;
 
 -- A foreign key cannot require a child, and the founder could not insert himself: the policy asks for an admin.
 create function shared.organizations_founder_is_owner() returns trigger

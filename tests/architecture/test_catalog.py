@@ -103,7 +103,7 @@ def test_every_definer_function_says_what_it_crosses(ask: Ask) -> None:
     # Their comments say what they answer; the note above each in sql/schema says what it crosses.
     assert set(silent) <= {
         "shared.write_audit(text,text,text,text,jsonb,text)", "shared.member_role_in(uuid)",
-        "shared.find_user_by_email(text)", "apiauth.password_salt(text)", "apiauth.list_personal_tokens(uuid,integer)",
+        "shared.find_user_by_email(text)", "apiauth.list_personal_tokens(uuid,integer)",
     }  # fmt: skip
 
 

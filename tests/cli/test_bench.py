@@ -12,6 +12,7 @@ CASES = {
     "append an event",
     "read a contact",
     "get a secret",
+    "batch of 100 secrets",
     "log in",
     "accept a match",
     "e-sign webhook",

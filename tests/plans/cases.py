@@ -55,6 +55,7 @@ USUAL = {
     "token_digest": "sha256('new token')", "secret_digest": "sha256('new secret')", "secret_hint": "'abcd'",
     "public_digest": "sha256('new public')", "public_hint": "'abcd'", "grace": "'1 day'",
     "email": "'newcomer@example.org'", "full_name": "'x'", "salt": "decode(md5('x'), 'hex')",
+    "method": "'$argon2id$v=19$m=8,t=1,p=1'", "stretched": "sha256('stretched')",
     "bucket": "'x'", "act": "'x'", "is_approved": "true", "one_time": "true", "half": HALF,
     "tickets": "'{}'", "seen_at": "'{}'", "ticket": "null", "held_ticket": "null",
 
@@ -95,6 +96,19 @@ def impersonator(query: str, /, **arguments: str) -> None:
         return await stage.given.impersonator()
 
     CASES.append(Case(query, "", "an impersonator", actor, {**USUAL, **arguments}))
+
+
+def reader(query: str, /, **arguments: str) -> None:
+    """Add a case: a query asked by a reader whose grants are new, however long the crowd took to come together."""
+
+    async def actor(stage: Stage) -> Actor:
+        await stage.become("postgres")
+        await stage.run("set local session_replication_role to replica")
+        await stage.run(f"update agreement.contact_reads set granted_at = shared.clock() where id = {arguments['id']}")
+        await stage.run("set local session_replication_role to origin")
+        return stage.as_referee
+
+    CASES.append(Case(query, "", "a reader", actor, {**USUAL, **arguments}))
 
 
 def pages(
@@ -153,7 +167,7 @@ ask(
 ask("secretstore.delete_secret")
 ask("secretstore.undelete_secret", key="'key-8'")
 ask("secretstore.destroy_version", version="1")
-ask("secretstore.grant_reads", keys="'{key-7,key-8}'")
+ask("secretstore.grant_reads", keys="'{key-7,key-8}'", request_ids="'{r,r}'", addresses='\'{"",""}\'')
 ask("secretstore.take_reads", number="sha256('no grant')")
 pages("secretstore.list_secrets", at="'key-20'")
 ask("secretstore.list_secrets", "referrer", "a prefix", prefix="'key-9'")
@@ -177,7 +191,9 @@ ask("secretstore.keep_master_key", "nobody", "", "brokerflow_vault", id="'012345
 # apiauth
 ask("apiauth.take_attempt", "nobody")
 ask("apiauth.take_own_attempt")
-ask("apiauth.password_salt", "nobody", email="'user-7@example.net'")
+ask("apiauth.find_stretching", "nobody", email="'user-7@example.net'")
+ask("apiauth.find_stretching", "nobody", "unknown", email="'nobody@example.net'")
+ask("apiauth.restretch_password", "nobody", email="'user-7@example.net'", key="sha256('password7')")
 ask("apiauth.register", "nobody", email="'new@example.org'", key="sha256('new')")
 ask("apiauth.request_device", "nobody", "", lifetime="'90 days'")
 ask("apiauth.find_device", user_digest="sha256('code7')")
@@ -253,7 +269,7 @@ ask("agreement.list_chain", agreement_id=row(84))
 ask("agreement.seal_contact")
 ask("agreement.shred_contact")
 ask("agreement.grant_contact_read", "referee")
-ask("agreement.consume_contact_read", "referee", id=row(80))
+reader("agreement.consume_contact_read", id=row(80))
 pages("agreement.list_contact_reads")
 ask("agreement.list_wrapped_contacts", "nobody", "", "brokerflow_vault", after=row(10))
 ask(

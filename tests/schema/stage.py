@@ -23,6 +23,7 @@ APP, OWNER, GUARD, VAULT = "brokerflow_app", "brokerflow_owner", "brokerflow_gua
 AUDITOR, LOGIN, WORKER = "brokerflow_auditor", "brokerflow_login", "brokerflow_worker"
 ESIGN = hashlib.sha256(b"the signing service's secret").digest()
 HALF = hashlib.sha256(b"the service's half of the key that signs JWTs").digest()
+METHOD = "$argon2id$v=19$m=8,t=1,p=1"  # how passwords were stretched, had they been
 # What PostgreSQL sees of a value: bytes of the right length, and the name of a master key.
 SEALED = (b"the sealed value".ljust(45), b"the wrapped key".ljust(61), "0123456789abcdef")
 STATUSES = ("draft", "pending_signature", "effective", "success", "disputed", "void", "closed")
@@ -279,7 +280,7 @@ class Given:
         """Grant a read of a key, in this very transaction; return the number that takes it."""
         number = secrets.token_bytes(32)
         await self.stage.party(by)(
-            "select * from secretstore.grant_reads(%s, %s, null, null, 'r', null)",
+            "select * from secretstore.grant_reads(%s, %s, null, null, '{r}', null)",
             hashlib.sha256(number).digest(), [key],
         )  # fmt: skip
         return number
