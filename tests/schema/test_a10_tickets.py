@@ -130,9 +130,9 @@ async def test_a_ticket_that_is_over_does_not_enter(stage: Stage, refused: Refus
 
 async def test_a_ticket_ends_at_its_time(enter_from_outside: Outside) -> None:
     async with enter_from_outside() as stage:
-        bearer = await log_in(stage, lifetime="10 milliseconds")
+        bearer = await log_in(stage, lifetime="200 milliseconds")
         async with stage.refused("credential_authenticates", "28000"):
-            await stage.run("select pg_sleep(0.02)")
+            await stage.run("select pg_sleep(0.25)")
             await bearer.on(stage).enter()
         await stage.connection.rollback()
 
