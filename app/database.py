@@ -7,10 +7,10 @@ import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
+import msgspec
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.errors import DeadlockDetected, SerializationFailure
@@ -63,8 +63,7 @@ ENTRANCES: dict[Kind, str] = {
 OF_ENVIRONMENTS: frozenset[Kind] = frozenset({"secret_key", "public_key", "jwt"})  # these act in a branch, if any
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(msgspec.Struct, frozen=True):
     """What an entrance proves: the SHA-256 of a token, where its bearer wants to act, and the scopes he needs.
 
     Of a JWT it is the SHA-256 of the signature, and `proof` holds what was signed, the service's half of the key that
@@ -72,11 +71,15 @@ class Credential:
     """
 
     kind: Kind
-    digest: bytes = field(repr=False)
+    digest: bytes
     organization: str | None = None
     scopes: tuple[str, ...] = ()
-    proof: tuple[str | bytes, ...] | None = field(default=None, repr=False)
+    proof: tuple[str | bytes, ...] | None = None
     branch: str | None = None
+
+    def __repr__(self) -> str:
+        """Tell neither digest nor proof: representations end up in logs."""
+        return f"Credential(kind={self.kind!r}, organization={self.organization!r}, scopes={self.scopes!r})"
 
     @property
     def arguments(self) -> tuple[object, ...]:

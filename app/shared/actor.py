@@ -89,8 +89,11 @@ def _encoded(value: object, status: int) -> Answer:
 
 
 def _response(answer: Answer) -> Response[Any]:
-    content = answer.body or None
-    return Response(content, status_code=answer.status, headers=answer.headers, media_type=MediaType.JSON)
+    if not answer.body:
+        return Response(None, status_code=answer.status, headers=answer.headers, media_type=MediaType.JSON)
+    # Both are said here, since it takes Litestar longer to find that they are missing than to find them.
+    headers = {**answer.headers, "content-type": "application/json", "content-length": str(len(answer.body))}
+    return Response(answer.body, status_code=answer.status, headers=headers, media_type=MediaType.JSON)
 
 
 def provide_actor(

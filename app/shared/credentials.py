@@ -4,13 +4,13 @@ import base64
 import hashlib
 import os
 import re
-from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from litestar import Request
-from litestar.datastructures import Cookie
+from litestar.datastructures import Cookie, Headers
 from litestar.handlers import BaseRouteHandler
+from msgspec.structs import replace
 
 from app.database import OF_ENVIRONMENTS, Credential, Kind
 from app.errors import FORBIDDEN, MALFORMED, UNAUTHENTICATED, Refusal
@@ -51,16 +51,19 @@ def taken_by(handler: BaseRouteHandler) -> Taken:
 
 
 def admitted(request: Request[Any, Any, Any], credential: Credential) -> Credential:
-    """Return the credential with the scopes that its route needs.
+    """Return the credential with the scopes that its route needs, and with where its bearer wants to act.
 
-    Raises Refusal (401) if the route does not take that kind, however valid it is.
+    Raises Refusal: 401 if the route does not take that kind, however valid it is, 403 for a branch that it cannot have.
     """
     taken = taken_by(request.route_handler)
     if credential.kind not in taken.kinds:
         raise Refusal(UNAUTHENTICATED, f"This takes another credential than a {credential.kind.replace('_', ' ')}.")
-    if credential.branch is not None and credential.kind not in OF_ENVIRONMENTS:
+    headers = request.headers
+    branch = _named(headers, "X-Branch", "the name of a branch of a PREVIEW environment")
+    if branch is not None and credential.kind not in OF_ENVIRONMENTS:
         raise Refusal(FORBIDDEN, "X-Branch goes with a credential of a PREVIEW environment.")
-    return replace(credential, scopes=taken.scopes)
+    organization = _named(headers, "X-Organization", "the slug of an organization")
+    return replace(credential, scopes=taken.scopes, organization=organization, branch=branch)
 
 
 def credential_of(request: Request[Any, Any, Any], *, production: bool) -> Credential:
@@ -68,19 +71,6 @@ def credential_of(request: Request[Any, Any, Any], *, production: bool) -> Crede
 
     A bearer wins over a cookie. A typo in a token is refused here, without a query. Raises Refusal.
     """
-    organization = _named(request, "X-Organization", "the slug of an organization")
-    branch = _named(request, "X-Branch", "the name of a branch of a PREVIEW environment")
-    return replace(_proof_of(request, production=production), organization=organization, branch=branch)
-
-
-def _named(request: Request[Any, Any, Any], header: str, what: str) -> str | None:
-    name: str | None = request.headers.get(header)
-    if name is not None and not 1 <= len(name) <= MAX_NAME:
-        raise Refusal(MALFORMED, f"{header} is {what}.")
-    return name
-
-
-def _proof_of(request: Request[Any, Any, Any], *, production: bool) -> Credential:
     if (authorization := request.headers.get("authorization")) is not None:
         return _bearer(authorization, request.app.state.key_half)
     if (cookie := request.cookies.get(cookie_name(production=production))) is not None:
@@ -88,6 +78,13 @@ def _proof_of(request: Request[Any, Any, Any], *, production: bool) -> Credentia
             _require_same_origin(request, production=production)
         return _session(cookie)
     raise Refusal(UNAUTHENTICATED)
+
+
+def _named(headers: Headers, header: str, what: str) -> str | None:
+    name = headers.get(header)
+    if name is not None and not 1 <= len(name) <= MAX_NAME:
+        raise Refusal(MALFORMED, f"{header} is {what}.")
+    return name
 
 
 def cookie_name(*, production: bool) -> str:

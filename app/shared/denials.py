@@ -1,13 +1,13 @@
 """A refusal leaves a trace: the refused transaction took its own along, so a second writes the denial."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import psycopg
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import Scope
+from msgspec.structs import replace
 
 from app.database import Credential, Database
 from app.errors import CONTACT_INTEGRITY, SECRET_INTEGRITY, RecordedRefusal, Refusal, refusal_of

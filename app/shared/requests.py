@@ -1,8 +1,8 @@
 """What is read off every request before a handler runs: its id, its body, headers that may occur once."""
 
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import cache
@@ -11,9 +11,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 import structlog
 from litestar import Request
-from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 
 from app.database import Credential
 from app.errors import INVALID, MALFORMED, UNSUPPORTED_MEDIA_TYPE, FieldError, Refusal, invalid
@@ -24,7 +23,9 @@ T = TypeVar("T")
 logger = structlog.get_logger("app.access")
 
 MAX_BODY = 2 * 1024 * 1024
-ONCE = ("authorization", "idempotency-key", "if-match", "x-organization", "x-branch", "origin", "content-type")
+ONCE = frozenset(
+    {b"authorization", b"idempotency-key", b"if-match", b"x-organization", b"x-branch", b"origin", b"content-type"}
+)
 
 _WELL_FORMED_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _SUSPICIOUS = re.compile(rb'\\u0000|"\s*[+-]?s?(nan|inf)', re.IGNORECASE)
@@ -45,15 +46,20 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
     A header sent twice (400); no credential where there must be one (401); a body that is not JSON (415); no body
     where there must be one (400).
     """
-    for name in ONCE:
-        if len(request.headers.getall(name, [])) > 1:
-            raise Refusal(MALFORMED, f"The header {name} may be sent once.")
+    _require_once(request.scope["headers"])
     takes = request.route_handler.parsed_fn_signature.parameters
     if "actor" in takes:
         credential = admitted(request, credential_of(request, production=request.app.state.production))
         request.scope["state"]["credential"] = await _redeemed(request, credential)
     if "data" in takes:
         await _require_json(request)
+
+
+def _require_once(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    sent = [name for name, _ in headers if name in ONCE]
+    if len(sent) > len(set(sent)):
+        twice = next(name for name in sent if sent.count(name) > 1)
+        raise Refusal(MALFORMED, f"The header {twice.decode()} may be sent once.")
 
 
 async def _redeemed(request: Request[Any, Any, Any], credential: Credential) -> Credential:
@@ -183,17 +189,16 @@ def observed(app: ASGIApp) -> ASGIApp:
 
 def _request_id(scope: HTTPScope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given.decode() if _WELL_FORMED_ID.fullmatch(given) else uuid.uuid4().hex
+    return given.decode() if _WELL_FORMED_ID.fullmatch(given) else secrets.token_hex(16)
 
 
-def _add_headers(message: Any, request_id: str, more: Mapping[str, str]) -> None:
-    headers = MutableScopeHeaders.from_message(message)
-    for name, value in more.items():
-        headers[name] = value
-    headers["X-Request-Id"] = request_id
-    headers["X-Content-Type-Options"] = "nosniff"
-    if "cache-control" not in headers:
-        headers["Cache-Control"] = "no-store"
+def _add_headers(message: HTTPResponseStartEvent, request_id: str, more: Mapping[str, str]) -> None:
+    """Add to what the handler's answer bears, which has none of these but perhaps the last."""
+    headers = [*message["headers"], (b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+    headers += [(name.encode(), value.encode()) for name, value in more.items()]
+    if not any(name.lower() == b"cache-control" for name, _ in headers):
+        headers.append((b"cache-control", b"no-store"))
+    message["headers"] = headers
 
 
 def _log(scope: HTTPScope, status: int, seconds: float) -> None:

@@ -37,6 +37,9 @@ class Prefix(StrEnum):
         return self.name.startswith("PUBLIC_")
 
 
+_PREFIXES = {prefix.value: prefix for prefix in Prefix}
+
+
 def mint(prefix: Prefix) -> str:
     """Make a new token: its prefix, 34 random base62 characters, and the CRC32 of both in 6 more."""
     body = prefix + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_LENGTH))
@@ -45,8 +48,8 @@ def mint(prefix: Prefix) -> str:
 
 def prefix_of(token: str) -> Prefix | None:
     """Return what a token claims to be; None for a wrong prefix, length or checksum."""
-    prefix = next((prefix for prefix in Prefix if token.startswith(prefix)), None)
-    if prefix is None or len(token) != len(prefix) + RANDOM_LENGTH + CHECKSUM_LENGTH or not token.isascii():
+    prefix = _PREFIXES.get(token[: -(RANDOM_LENGTH + CHECKSUM_LENGTH)])
+    if prefix is None or not token.isascii():
         return None
     body, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
     return prefix if secrets.compare_digest(_checksum(body), checksum) else None

@@ -227,18 +227,26 @@ async def test_a_body_without_a_statement_proves_the_credential_all_the_same(ser
 
 
 async def test_reads_survive_the_end_of_their_connection(service: Service, database: Database) -> None:
-    async def reading() -> None:
-        for _ in range(300):
-            assert await service.ask(None, lambda db: db.fetch("select 1", []), reads=True) == [(1,)]
+    answered, over = asyncio.Event(), asyncio.Event()
 
-    readers = asyncio.gather(*(reading() for _ in range(8)))
-    async with await AsyncConnection.connect(database.superuser_url, autocommit=True) as admin:
-        while not readers.done():
+    async def reading() -> None:
+        while not over.is_set():
+            assert await service.ask(None, lambda db: db.fetch("select 1", []), reads=True) == [(1,)]
+            answered.set()
+
+    async with (
+        await AsyncConnection.connect(database.superuser_url, autocommit=True) as admin,
+        asyncio.TaskGroup() as readers,
+    ):
+        for _ in range(8):
+            readers.create_task(reading())
+        for _ in range(20):  # each when the last was got over, however slow the machine is
+            answered.clear()
+            await answered.wait()
             await admin.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'brokerflow'"
             )
-            await asyncio.sleep(0.05)
-    await readers
+        over.set()
 
 
 async def test_closing_waits_for_what_was_sent(database: Database) -> None:
