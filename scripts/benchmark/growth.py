@@ -17,7 +17,8 @@ from scripts.benchmark.world import World, built
 CONNECTIONS = 4  # enough to keep two cores busy, too few to measure how they queue
 BOUND = 1.5
 DEPTHS = (10, 100, 1_000, 10_000)
-FIRST_PAGE, PAGE_AMID, APPEND = "timeline, first page", "timeline, a page amid", "append an event"
+_PAGE = 50
+FIRST_PAGE, PAGE_AMID, APPEND = "timeline, first page", "timeline, a page amid", "append to a timeline"
 
 Measured = list[tuple[str, list[Figures]]]
 
@@ -89,10 +90,10 @@ def _by_depth(plan: Plan, pace: Pace, world: World, say: Say) -> Measured:
     benches = []
     for position, depth in enumerate(DEPTHS):
         path = f"/api/agreements/{crowd.depth_id(position)}/events"
-        after = world.client.get(path, headers=person).raise_for_status().json()["next_cursor"] if depth > 20 else ""
+        amid = _amid(world, path, depth)
         asked = {
             FIRST_PAGE: Asked([Request("GET", path, person)]),
-            PAGE_AMID: Asked([Request("GET", f"{path}?cursor={after}" if after else path, person)]),
+            PAGE_AMID: Asked([Request("GET", amid, person)]),
             APPEND: Asked([cases.posted(path, cases.EVENT, person)]),
         }
         target = Target("BrokerFlow", world.url, world.process, asked)
@@ -104,6 +105,15 @@ def _by_depth(plan: Plan, pace: Pace, world: World, say: Say) -> Measured:
             for bench in benches:
                 bench.ask(name)
     return [(name, [bench.rows[name].service for bench in benches]) for name in names]
+
+
+def _amid(world: World, path: str, depth: int) -> str:
+    """Follow the pages of a timeline to its middle; return the path of the page there."""
+    cursor = ""
+    for _ in range(depth // 2 // _PAGE):
+        page = world.client.get(f"{path}?limit={_PAGE}{cursor}", headers=world.referee.headers)
+        cursor = f"&cursor={page.raise_for_status().json()['next_cursor']}"
+    return f"{path}?limit=20{cursor}"
 
 
 def _alone(world: World) -> Alone:
