@@ -1,4 +1,6 @@
 -- Who may see and touch what in the brokerage. The policy stands before the grant; what is not granted is said.
+--
+-- A party is `in (from_broker_id, to_broker_id)` rather than one or the other, since the seal is then verified once.
 -- depends: 0470_agreement_commands
 
 set local role brokerflow_owner;
@@ -77,17 +79,11 @@ grant select, insert (referral_id, candidate_user_id), update (state) on agreeme
 
 -- Status is not granted on insert: what a caller makes is a draft. Delete is not granted: agreements are closed.
 create policy select_party on agreement.agreements for select to brokerflow_app
-using (
-    from_broker_id = (select shared.acting_organization('agreements:read'))
-    or to_broker_id = (select shared.acting_organization('agreements:read'))
-);
+using ((select shared.acting_organization('agreements:read')) in (from_broker_id, to_broker_id));
 create policy insert_owner on agreement.agreements for insert to brokerflow_app
 with check (from_broker_id = (select shared.acting_organization('agreements:write')));
 create policy update_party on agreement.agreements for update to brokerflow_app
-using (
-    from_broker_id = (select shared.acting_organization('agreements:write'))
-    or to_broker_id = (select shared.acting_organization('agreements:write'))
-);
+using ((select shared.acting_organization('agreements:write')) in (from_broker_id, to_broker_id));
 grant select, insert (referral_id, from_broker_id, to_broker_id, fee_rate, protect_days), update (status, region)
 on agreement.agreements to brokerflow_app;
 
@@ -102,16 +98,10 @@ grant select on agreement.transitions, agreement.referral_transitions to brokerf
 
 -- Number, time, actor and hash are not granted, so a caller's are refused; types of their own are the triggers'.
 create policy select_party on agreement.timeline_events for select to brokerflow_app
-using (
-    from_broker_id = (select shared.acting_organization('agreements:read'))
-    or to_broker_id = (select shared.acting_organization('agreements:read'))
-);
+using ((select shared.acting_organization('agreements:read')) in (from_broker_id, to_broker_id));
 create policy insert_party on agreement.timeline_events for insert to brokerflow_app
 with check (
-    (
-        from_broker_id = (select shared.acting_organization('agreements:write'))
-        or to_broker_id = (select shared.acting_organization('agreements:write'))
-    )
+    (select shared.acting_organization('agreements:write')) in (from_broker_id, to_broker_id)
     and type in ('CLIENT_CONTACTED', 'PROPERTY_SHOWN', 'OFFER_MADE', 'DEAL_CLOSED', 'CORRECTION_ADDED')
 );
 grant select, insert (agreement_id, type, payload, occurred_at, corrects_seq) on agreement.timeline_events to brokerflow_app;

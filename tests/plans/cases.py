@@ -97,6 +97,19 @@ def impersonator(query: str, /, **arguments: str) -> None:
     CASES.append(Case(query, "", "an impersonator", actor, {**USUAL, **arguments}))
 
 
+def reader(query: str, /, **arguments: str) -> None:
+    """Add a case: a query asked by a reader whose grants are new, however long the crowd took to come together."""
+
+    async def actor(stage: Stage) -> Actor:
+        await stage.become("postgres")
+        await stage.run("set local session_replication_role to replica")
+        await stage.run(f"update agreement.contact_reads set granted_at = shared.clock() where id = {arguments['id']}")
+        await stage.run("set local session_replication_role to origin")
+        return stage.as_referee
+
+    CASES.append(Case(query, "", "a reader", actor, {**USUAL, **arguments}))
+
+
 def pages(
     query: str, position: str = "after", /, *, at: str = row(120), by: str = "referrer", **arguments: str
 ) -> None:
@@ -253,7 +266,7 @@ ask("agreement.list_chain", agreement_id=row(84))
 ask("agreement.seal_contact")
 ask("agreement.shred_contact")
 ask("agreement.grant_contact_read", "referee")
-ask("agreement.consume_contact_read", "referee", id=row(80))
+reader("agreement.consume_contact_read", id=row(80))
 pages("agreement.list_contact_reads")
 ask("agreement.list_wrapped_contacts", "nobody", "", "brokerflow_vault", after=row(10))
 ask(
