@@ -105,6 +105,7 @@ def built(home: Path, size: Size, progress: Progress, **settings: str) -> Iterat
 
 @contextmanager
 def _serving(home: Path, more: dict[str, str]) -> Iterator[Service]:
+    # Without a line a request, as its peers are run.
     settings = {"BROKERFLOW_HOME": str(home), "BROKERFLOW_LOG_LEVEL": "error", "BROKERFLOW_LOGIN_LIMIT": "1000000"}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BROKERFLOW_")}
     service = Service(inherited | settings | more)
