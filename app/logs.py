@@ -71,6 +71,8 @@ def mask(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
+        if "_" not in value and "://" not in value:  # most have neither, and to look for them is quick
+            return value
         return _REPLAYABLE.sub(lambda match: f"{match['url'] or match['token']}***", value)
     if isinstance(value, dict):
         return {name: _masked(item) for name, item in value.items()}
