@@ -49,6 +49,7 @@ LATER = {
     "secret": Later("app.commands.secret", "Keep and use secrets."),
     "stress": Later("app.commands.stress", "Race, break rules, kill, and see whether the promises hold."),
     "token": Later("app.commands.token", "Make, list and revoke personal access tokens."),
+    "upkeep": Later("app.commands.upkeep", "Make months ahead, and archive old ones."),
     "verify": Later("app.commands.verify", "Verify an exported timeline without the service."),
 }
 
@@ -158,6 +159,7 @@ def serve(host: str | None, port: int | None) -> None:
         if settings.is_embedded:
             running = stack.enter_context(_embedded(settings, supervised=True))
             _migrate(running.owner_url)
+            _make_months(running.worker_url)
             settings = _on(running, settings)
         else:
             _admit(settings)
@@ -225,7 +227,7 @@ def psql(as_app: bool, arguments: tuple[str, ...]) -> int:  # noqa: FBT001
 
 @cli.command()
 def check() -> int:
-    """Validate the configuration, the login, the schema and the master key, without serving."""
+    """Validate the configuration, the login, the schema, the master key and the months ahead, without serving."""
     from app import readiness
 
     settings = configured()
@@ -234,10 +236,11 @@ def check() -> int:
         with _addresses(settings) as (app_url, owner_url):
             complaints = _complaints(settings, app_url, owner_url) + _secret_complaints(settings)
             complaints = complaints or readiness.master_key_complaints(app_url, settings.master_keys, is_serving=False)
+            complaints = complaints or readiness.month_complaints(app_url)
     for complaint in complaints:
         click.echo(complaint)
     if not complaints:
-        click.echo("The configuration, the login, the schema and the master key are good.")
+        click.echo("The configuration, the login, the schema, the master key and the months ahead are good.")
     return FOUND_SOMETHING if complaints else 0
 
 
@@ -311,6 +314,16 @@ def _migrate(owner_url: str) -> None:
     from app import migrations
 
     migrations.up(owner_url, progress)
+
+
+def _make_months(worker_url: str) -> None:
+    """Do for the embedded server what an operator's timer does for his."""
+    import psycopg
+
+    from app.commands.upkeep import make_ahead
+
+    with psycopg.connect(worker_url, autocommit=True) as worker:
+        make_ahead(worker, 3, deadline=0)
 
 
 def _admit(settings: "Settings") -> None:

@@ -40,6 +40,8 @@ SUPERUSER = "postgres"
 DEPLOYER = "brokerflow_deployer"
 RUNTIME = "brokerflow_app"
 LOGIN = "brokerflow_login"
+WORKER = "brokerflow_worker"
+ROLES = (DEPLOYER, RUNTIME, LOGIN, WORKER)
 DATABASE = "brokerflow"
 
 _SOCKET_PATH_LIMIT = 107 - len("/.s.PGSQL.5432")
@@ -58,6 +60,7 @@ class Addresses(NamedTuple):
 
     app_url: str
     login_url: str
+    worker_url: str
     owner_url: str
     superuser_url: str
     process: int
@@ -77,6 +80,7 @@ def locate(home: Path) -> Addresses | None:
     return Addresses(
         app_url=url(RUNTIME, DATABASE),
         login_url=url(LOGIN, DATABASE),
+        worker_url=url(WORKER, DATABASE),
         owner_url=url(DEPLOYER, DATABASE),
         superuser_url=url(SUPERUSER, "postgres"),
         process=int(state[0]),
@@ -87,19 +91,20 @@ def prepare_roles(connection: psycopg.Connection[Any], passwords: Mapping[str, s
     """Create, as superuser, the login roles with these passwords, and let the deployer rule the house's roles."""
     rows = connection.execute(r"select rolname from pg_roles where rolname like 'brokerflow\_%'")
     existing: set[str] = {name for (name,) in rows}
-    for role, attribute in ((DEPLOYER, "createrole"), (RUNTIME, "nocreaterole"), (LOGIN, "nocreaterole")):
+    for role in ROLES:
+        attribute = "createrole" if role == DEPLOYER else "nocreaterole"
         # Passwords travel as SCRAM verifiers, so that a server which logs statements learns nothing.
         verifier = connection.pgconn.encrypt_password(passwords[role].encode(), role.encode(), b"scram-sha-256")
         statement = "{} role {} login nosuperuser nobypassrls {} password {}"
         verb = "alter" if role in existing else "create"
         _execute(connection, statement, sql.SQL(verb), role, sql.SQL(attribute), sql.Literal(verifier.decode()))
-    for role in (RUNTIME, LOGIN):
+    for role in (RUNTIME, LOGIN, WORKER):
         _execute(connection, "alter role {} set log_parameter_max_length = 0", role)
     _execute(connection, "grant set on parameter log_parameter_max_length to {}", DEPLOYER)
     # Up to 15, CREATEROLE rules every role; from 16 on, only those it holds with ADMIN OPTION.
     version = connection.info.server_version
     options = sql.SQL("admin true, inherit false, set false" if version >= 160000 else "admin option")
-    for role in sorted({*existing, RUNTIME, LOGIN} - {DEPLOYER}):
+    for role in sorted({*existing, *ROLES} - {DEPLOYER}):
         _execute(connection, "grant {} to {} with {}", role, DEPLOYER, options)
 
 
@@ -263,7 +268,7 @@ class Embedded:
         partial = place / "data.partial"
         if partial.exists():  # an earlier run was killed here
             shutil.rmtree(partial)
-        passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, DEPLOYER, RUNTIME, LOGIN)}
+        passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, *ROLES)}
         self._initdb(partial, account, passwords[SUPERUSER])
         _write_private(self.home / "passwords.json", json.dumps(passwords))
         (self.home / "prepared").unlink(missing_ok=True)

@@ -90,6 +90,7 @@ CONFLICT = Kind(409, "conflict", "The request contradicts what is recorded.")
 CONTENTION = Kind(409, "contention", "Others were changing the same rows; try again.", 1)
 IN_FLIGHT = Kind(409, "idempotency_in_flight", "A request with this Idempotency-Key is still running.", 1)
 CONTACT_READ_CONSUMED = Kind(409, "contact_read_consumed", "This grant was used, or a minute has passed: ask anew.")
+ARCHIVED = Kind(410, "archived", "This was archived, and is no longer read here: ask the operator for it.")
 VERSION_MISMATCH = Kind(412, "version_mismatch", "If-Match names another version than the current one.")
 TOO_LARGE = Kind(413, "too_large", "The body is larger than the service reads.")
 UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported_media_type", "A body is sent as application/json.")
@@ -242,7 +243,7 @@ def _validation_errors(error: ValidationException) -> Sequence[FieldError]:
 
 
 def _of_database(error: psycopg.Error, axioms: Axioms, fields: Sequence[str], *, deleting: bool) -> Refusal:
-    constraint = error.diag.constraint_name or ""
+    constraint = proposition_of(error.diag.constraint_name) or ""
     axiom = axioms.get(constraint)
     kind = _kind(error, constraint, deleting=deleting, is_axiom=axiom is not None)
     return Refusal(
@@ -252,6 +253,11 @@ def _of_database(error: psycopg.Error, axioms: Axioms, fields: Sequence[str], *,
         errors=_database_errors(error, constraint, fields) if kind in {INVALID, CONFLICT} and not axiom else (),
         source=constraint or error.sqlstate,
     )
+
+
+def proposition_of(constraint: str | None) -> str | None:
+    """Return what a constraint is called on its table: a key of a partition has the month behind its name."""
+    return constraint and _OF_PARTITION.sub("", constraint)
 
 
 def _kind(error: psycopg.Error, constraint: str, *, deleting: bool, is_axiom: bool) -> Kind:
@@ -295,6 +301,7 @@ def _is_raised(error: psycopg.Error) -> bool:
     return error.diag.source_function == "exec_stmt_raise" and bool(error.diag.constraint_name)
 
 
+_OF_PARTITION = re.compile(r"_(default|\d{4}_\d{2})$")
 _STRUCTURAL = re.compile(r"_(check|fkey|key|not_null)\d*$")
 
 

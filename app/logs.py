@@ -43,8 +43,9 @@ def configure(level: str) -> None:
     # yoyo tells every statement and uvicorn every stage of its life; the command tells what matters of both.
     for chatty in ("yoyo", "uvicorn"):
         logging.getLogger(chatty).setLevel("DEBUG" if level == "debug" else "WARNING")
-    # These tell requests and answers whole, at debug: the values of secrets, and the master key.
-    for indiscreet in ("boto3", "botocore", "hvac", "urllib3"):
+    # These tell requests and answers whole, at debug: the values of secrets, the master key, cookies. httpx tells each
+    # request at info, which who runs a command did not ask for.
+    for indiscreet in ("boto3", "botocore", "hvac", "urllib3", "httpx", "httpcore"):
         logging.getLogger(indiscreet).setLevel("WARNING")
 
 
@@ -70,6 +71,8 @@ def mask(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
+        if "_" not in value and "://" not in value:  # most have neither, and to look for them is quick
+            return value
         return _REPLAYABLE.sub(lambda match: f"{match['url'] or match['token']}***", value)
     if isinstance(value, dict):
         return {name: _masked(item) for name, item in value.items()}

@@ -27,6 +27,7 @@ from app.errors import answer_refusal
 from app.sealing import Keyring, Sealer, Stamp, half_of
 from app.secretstore import routes as secretstore
 from app.secretstore.cache import SealedCache
+from app.secretstore.joining import Joining
 from app.secretstore.paths import keyed
 from app.secretstore.secrets import secrets_at
 from app.secretstore.store import Origin, SecretStore
@@ -129,6 +130,7 @@ def _state(settings: Settings, database: Database) -> State:
             "tickets": _tickets(settings),
             "secret_cache": cache,
             "secret_keys": secret_keys,
+            "secret_reads": Joining(),
             "secrets": secrets_at(settings.secret_place, _own_store(settings, database, secret_keys, cache)),
             "requests": Stamp(settings.master_key, "requests"),
             "flows": Sealer(settings.master_key, oidc_flows.PURPOSE, settings.master_keys[1:]),

@@ -8,6 +8,7 @@ import psycopg
 from app.sealing import key_id, proof
 
 OLDEST = 150000
+FEWEST_MONTHS = 2  # that are made ahead
 OPENS_SESSIONS = "open_identity_session"
 
 # A member of an owner could switch row security off; CREATEROLE could make itself one; replication reads it all.
@@ -41,6 +42,19 @@ select r.rolname,
        exists (select from pg_catalog.pg_proc p where p.proname = 'open_identity_session')
 from pg_catalog.pg_roles r
 where r.rolname = session_user
+"""
+
+_MONTHS = r"""
+select t.oid::regclass::text, count(c.oid)
+from pg_catalog.pg_partitioned_table p
+join pg_catalog.pg_class t on t.oid = p.partrelid
+join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+left join pg_catalog.pg_inherits i on i.inhparent = t.oid
+left join pg_catalog.pg_class c on c.oid = i.inhrelid
+    and substring(c.relname from '_(\d{4}_\d{2})$') > to_char(now() at time zone 'UTC', 'YYYY_MM')
+where n.nspname in ('shared', 'agreement')
+group by t.oid
+order by 1
 """
 
 
@@ -110,6 +124,21 @@ def master_key_complaints(app_url: str, master_keys: Sequence[bytes], *, is_serv
         if not is_serving:
             connection.rollback()
     return [missing_master_key(name) for name in (row or ([],))[0]]
+
+
+def month_complaints(app_url: str) -> list[str]:
+    """Return a sentence for each table that will soon have no month to write to, and how to mend it.
+
+    It would still take every row, into the partition that catches what belongs to no month.
+    """
+    with psycopg.connect(app_url, connect_timeout=5) as connection:
+        ahead = connection.execute(_MONTHS).fetchall()
+    return [
+        f"The table {table} has {months} months made ahead: let brokerflow upkeep run every day, with "
+        "BROKERFLOW_WORKER_URL set."
+        for table, months in ahead
+        if months < FEWEST_MONTHS
+    ]
 
 
 def missing_master_key(name: str) -> str:

@@ -17,7 +17,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from app.binaries import find_binaries
-from app.embedded import DEPLOYER, LOGIN, RUNTIME, Embedded, prepare_roles
+from app.embedded import DEPLOYER, ROLES, RUNTIME, Embedded, prepare_roles
 
 IMAGE = "postgres:18"
 MANY = "300"  # connections
@@ -56,7 +56,7 @@ def prepare_logins(admin: Admin, url: str) -> dict[str, str]:
 
     They are derived from its URL, so that sessions which share a server agree on them.
     """
-    passwords = {role: hashlib.sha256(f"{role} {url}".encode()).hexdigest() for role in (DEPLOYER, RUNTIME, LOGIN)}
+    passwords = {role: hashlib.sha256(f"{role} {url}".encode()).hexdigest() for role in ROLES}
     with admin.transaction():
         admin.execute("select pg_advisory_xact_lock(hashtext('brokerflow roles'))")
         prepare_roles(admin, passwords)

@@ -26,6 +26,11 @@ class Service:
         self._log = log
         self._process: subprocess.Popen[str] | None = None
 
+    @property
+    def process(self) -> int:
+        """Its process id; 0 while it does not run."""
+        return 0 if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start it, without waiting. The kernel ends it with the thread that calls this: let it be a lasting one."""
         identity = [str(os.getpid()), str(os.geteuid()), str(os.getegid())]

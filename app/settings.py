@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     oidc_client_secret: SecretStr | None = None
     oidc_scopes: str = "openid email profile"
     login_url: SecretStr | None = None
+    worker_url: SecretStr | None = None
     body_limit: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = 2 * 1024 * 1024
 
     @property
@@ -224,6 +225,11 @@ class Settings(BaseSettings):
         if info.data.get("oidc_issuer") and not is_embedded:
             raise ValueError(f"is required with {PREFIX}OIDC_ISSUER: PostgreSQL, as brokerflow_login")
         return None
+
+    @field_validator("worker_url")
+    @classmethod
+    def _check_worker_url(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(_database_url(value.get_secret_value()))
 
     @field_validator("session_url")
     @classmethod

@@ -66,6 +66,11 @@ def genesis_of(agreement_id: UUID) -> bytes:
     return hashlib.sha256(f"brokerflow timeline {agreement_id}".encode()).digest()
 
 
+def proof_of(agreement_id: UUID, events: Sequence[Link]) -> Proof:
+    """Return the document of a whole chain."""
+    return Proof(FORMAT, agreement_id, genesis_of(agreement_id).hex(), events, events[-1].hash)
+
+
 def verify(data: bytes, head: str | None = None) -> Verification:
     """Verify an exported timeline, and that it ends in `head` where one was kept from before.
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from app import migrations
-from app.embedded import DEPLOYER, LOGIN, RUNTIME
+from app.embedded import DEPLOYER, LOGIN, RUNTIME, WORKER
 from app.servers import Admin, found_server, prepare_logins, turned
 
 # Machines are shared: how long an example takes says nothing about the code.
@@ -30,6 +30,7 @@ class Database(NamedTuple):
     name: str
     app_url: str
     login_url: str
+    worker_url: str
     owner_url: str
     superuser_url: str
 
@@ -48,6 +49,7 @@ class Server(NamedTuple):
             name,
             app_url=self.url(name, RUNTIME),
             login_url=self.url(name, LOGIN),
+            worker_url=self.url(name, WORKER),
             owner_url=self.url(name, DEPLOYER),
             superuser_url=self.url(name),
         )

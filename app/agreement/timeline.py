@@ -10,12 +10,13 @@ from litestar.params import FromPath, JSONBody
 
 from app.agreement import queries
 from app.agreement.queries import EventType, TimelineEvent
-from app.errors import NOT_FOUND, Refusal
+from app.errors import ARCHIVED, Refusal
 from app.queries import Connection
 from app.shared.actor import Actor
 from app.shared.credentials import PERSON, PROGRAM, takes
+from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
-from app.verify import FORMAT, Link, Proof, genesis_of
+from app.verify import Link, Proof, proof_of
 
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -73,7 +74,7 @@ async def append_event(actor: Actor, agreement_id: FromPath[UUID], data: JSONBod
     opt=takes(PROGRAM, "agreements:read"),
 )
 async def list_timeline(actor: Actor, agreement_id: FromPath[UUID], page: Page) -> Items[TimelineEvent]:
-    """List the events of an agreement in their order."""
+    """List the events of an agreement in their order; where its month was archived, those that came later."""
     after = page.after(int)
     rows = await actor.run(
         lambda db: queries.list_timeline(db, agreement_id=agreement_id, after=after, limit=page.fetch)
@@ -97,6 +98,7 @@ async def list_events(actor: Actor, page: Page) -> Items[TimelineEvent]:
     "/api/agreements/{agreement_id:uuid}/proof",
     tags=["timeline"],
     summary="Export the hash chain",
+    responses={410: problem_spec(ARCHIVED)},
     opt=takes(PROGRAM, "agreements:read"),
 )
 async def export_proof(actor: Actor, agreement_id: FromPath[UUID]) -> Response[Proof]:
@@ -104,7 +106,7 @@ async def export_proof(actor: Actor, agreement_id: FromPath[UUID]) -> Response[P
 
     Each hash is the SHA-256 of the previous hash's bytes and the body in UTF-8; before the first stands the genesis,
     the SHA-256 of `brokerflow timeline <agreement_id>`. Keep `head` elsewhere, and no later export can be shortened
-    or rewritten unnoticed.
+    or rewritten unnoticed. Of an agreement whose month was archived the operator exports it.
     """
 
     async def prove(db: Connection) -> Proof:
@@ -114,10 +116,9 @@ async def export_proof(actor: Actor, agreement_id: FromPath[UUID]) -> Response[P
 
 
 def _proof(agreement_id: UUID, chain: list[queries.ChainLink]) -> Proof:
-    if not chain:  # every agreement begins with an event
-        raise Refusal(NOT_FOUND)
-    events = [Link(link.seq, link.body, link.hash) for link in chain]
-    return Proof(FORMAT, agreement_id, genesis_of(agreement_id).hex(), events, events[-1].hash)
+    if not chain or chain[0].seq != 1:  # every agreement begins with an event
+        raise Refusal(ARCHIVED)
+    return proof_of(agreement_id, [Link(link.seq, link.body, link.hash) for link in chain])
 
 
 handlers = [append_event, list_timeline, list_events, export_proof]

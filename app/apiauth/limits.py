@@ -1,5 +1,6 @@
 """Limits requests by credential, and attempts to register, log in and enter codes; counted in PostgreSQL for all."""
 
+import unicodedata
 from datetime import timedelta
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -27,7 +28,7 @@ async def limit(request: Request[Any, Any, Any], caller: Caller, act: str, accou
     address = _network(request.client.host if request.client else "")
     buckets = {f"{act} {address}": capacity}
     if account is not None:
-        buckets[f"{act} {address} {account.casefold()}"] = max(1, capacity // ACCOUNT_SHARE)
+        buckets[f"{act} {address} {_spelt_once(account)}"] = max(1, capacity // ACCOUNT_SHARE)
     for bucket, size in buckets.items():
         take = partial(queries.take_attempt, bucket=bucket, capacity=size, period=PERIOD)
         _tell(request, size, await caller.run(take), "Too many attempts from this address; try again later.")
@@ -69,6 +70,11 @@ def _tell(request: Request[Any, Any, Any], size: int, attempt: Attempt, refusal:
     if not attempt.is_taken:
         kind = TOO_MANY_REQUESTS._replace(retry_after=max(1, attempt.retry_after))
         raise Refusal(kind, refusal)
+
+
+def _spelt_once(account: str) -> str:
+    """Write an address as `shared.address_key` does, or alike: who spells it otherwise has no attempts of his own."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", account).casefold())
 
 
 def _network(host: str) -> str:

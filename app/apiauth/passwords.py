@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from app.errors import TOO_MANY_REQUESTS, Refusal
 SALT_BYTES = 16
 KEY_BYTES = 32
 
+_METHOD = re.compile(r"\$argon2id\$v=19\$m=(?P<kibibytes>\d+),t=(?P<rounds>\d+),p=1")
+
 
 class Cost(NamedTuple):
     """What one stretching takes: passes over so much memory."""
@@ -21,8 +24,21 @@ class Cost(NamedTuple):
     rounds: int
     kibibytes: int
 
+    @property
+    def method(self) -> str:
+        """What the database keeps beside what was stretched so: the beginning of a PHC string."""
+        return f"$argon2id$v=19$m={self.kibibytes},t={self.rounds},p=1"
 
-# The second recommendation of RFC 9106, in one lane: with two passwords at once every core is busy already.
+    @classmethod
+    def of(cls, method: str) -> "Cost":
+        """Read it; raises ValueError for another's."""
+        if (told := _METHOD.fullmatch(method)) is None:
+            raise ValueError(f"{method!r} is no way in which passwords are stretched")
+        return cls(int(told["rounds"]), int(told["kibibytes"]))
+
+
+# The second recommendation of RFC 9106, in one lane: with two passwords at once every core is busy already. It may be
+# changed: each password is kept with the cost that it had, and gets this one at its next login.
 COST = Cost(rounds=3, kibibytes=64 * 1024)
 
 AT_ONCE = 2  # so the service never holds more than 128 MiB for it
@@ -37,7 +53,7 @@ def new_salt() -> bytes:
     return os.urandom(SALT_BYTES)
 
 
-async def stretch(password: str, salt: bytes) -> bytes:
+async def stretch(password: str, salt: bytes, cost: Cost) -> bytes:
     """Return the 32 bytes of argon2id (RFC 9106) over a password in normal form C, which keyboards differ in.
 
     Raises Refusal (429) when too many others wait for theirs.
@@ -46,7 +62,7 @@ async def stretch(password: str, salt: bytes) -> bytes:
         raise Refusal(TOO_MANY_REQUESTS, "Too many passwords are being checked; try again.")
     try:
         normal = unicodedata.normalize("NFC", password).encode()
-        return await asyncio.get_running_loop().run_in_executor(_threads, _stretched, normal, salt, COST)
+        return await asyncio.get_running_loop().run_in_executor(_threads, _stretched, normal, salt, cost)
     finally:
         _places.release()
 

@@ -91,6 +91,13 @@ class OrganizationToken(Struct, frozen=True):
     last_used_at: datetime | None
 
 
+class Stretching(Struct, frozen=True):
+    """A row of find_stretching."""
+
+    salt: bytes
+    method: str | None
+
+
 class RegisteredUser(Struct, frozen=True):
     """A row of register."""
 
@@ -386,16 +393,32 @@ async def revoke_organization_token(db: Connection, *, organization_id: UUID, id
     return result
 
 
-async def password_salt(db: Connection, *, email: str) -> bytes:
-    """Return the salt over which a password is stretched; a stable decoy for an unknown address."""
-    result: bytes = await value(db, _QUERIES["password_salt"], {"email": email})
+async def find_stretching(db: Connection, *, email: str) -> Stretching:
+    """Return over which salt and how a password is stretched; of an unknown address as if it were known."""
+    return await one(db, _QUERIES["find_stretching"], Stretching, {"email": email})
+
+
+async def restretch_password(
+    db: Connection, *, email: str, key: bytes, salt: bytes, stretched: bytes, method: str
+) -> bool:
+    """Keep a proved password as it is stretched anew; false where another login has just done so."""
+    result: bool = await value(
+        db,
+        _QUERIES["restretch_password"],
+        {"email": email, "key": key, "salt": salt, "stretched": stretched, "method": method},
+    )
     return result
 
 
-async def register(db: Connection, *, email: str, full_name: str, salt: bytes, key: bytes) -> RegisteredUser:
+async def register(
+    db: Connection, *, email: str, full_name: str, salt: bytes, key: bytes, method: str
+) -> RegisteredUser:
     """Create a user with a password."""
     return await one(
-        db, _QUERIES["register"], RegisteredUser, {"email": email, "full_name": full_name, "salt": salt, "key": key}
+        db,
+        _QUERIES["register"],
+        RegisteredUser,
+        {"email": email, "full_name": full_name, "salt": salt, "key": key, "method": method},
     )
 
 

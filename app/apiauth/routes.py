@@ -1,5 +1,6 @@
 """Register, log in, and the personal access tokens of a user."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -34,10 +35,12 @@ async def register(
 ) -> Response[RegisteredUser]:
     """Register a person, who has no role until an organization gives one. An email counts once, in whatever case."""
     await limit(request, visitor, "register")
-    salt = passwords.new_salt()
-    key = await passwords.stretch(data.password, salt)
+    salt, cost = passwords.new_salt(), passwords.COST
+    key = await passwords.stretch(data.password, salt, cost)
     return await visitor.answer(
-        lambda db: queries.register(db, email=data.email, full_name=data.full_name, salt=salt, key=key)
+        lambda db: queries.register(
+            db, email=data.email, full_name=data.full_name, salt=salt, key=key, method=cost.method
+        )
     )
 
 
@@ -52,14 +55,29 @@ async def log_in(request: Request[Any, Any, Any], visitor: Visitor, data: JSONBo
     """Open a session: its token is in the answer and in a cookie. A wrong password and an unknown email are one 401."""
     settings: Settings = request.app.state.settings
     await limit(request, visitor, "login", data.email)
-    salt = await visitor.run(lambda db: queries.password_salt(db, email=data.email))
-    key = await passwords.stretch(data.password, salt)
+    told = await visitor.run(lambda db: queries.find_stretching(db, email=data.email))
+    cost = passwords.Cost.of(told.method) if told.method else passwords.COST
+    key = await passwords.stretch(data.password, told.salt, cost)
     token = tokens.mint(Prefix.SESSION)
     response = await visitor.answer(lambda db: _open_session(db, settings, data.email, key, token))
+    if cost != passwords.COST:
+        await _stretch_anew(visitor, data, key)
     await keep(request, visitor, token)
     cookie = session_cookie(token, max_age=settings.session_absolute, production=settings.is_production)
     response.set_cookie(cookie)
     return response
+
+
+async def _stretch_anew(visitor: Visitor, data: Login, proved: bytes) -> None:
+    """Keep a proved password as a new one would be kept; a crowd of others puts it off to the next login."""
+    salt, cost = passwords.new_salt(), passwords.COST
+    with suppress(Refusal):
+        key = await passwords.stretch(data.password, salt, cost)
+        await visitor.run(
+            lambda db: queries.restretch_password(
+                db, email=data.email, key=proved, salt=salt, stretched=key, method=cost.method
+            )
+        )
 
 
 async def _open_session(db: Connection, settings: Settings, email: str, key: bytes, token: str) -> OpenedSession:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
+from uuid import UUID
 
 import click
 import msgspec
@@ -16,8 +17,16 @@ from app.apiauth.models import Registration
 from app.cli import Found, Refused, _addresses, configured, expected
 from app.errors import refusal_of
 from app.settings import esign_keys_of
+from app.verify import Link, proof_of
 
 Row = tuple[Any, ...]
+
+_CHAIN = """
+select e.seq, agreement.event_body(row(e.*)::agreement.timeline_events), encode(e.hash, 'hex')
+from archive.all_timeline_events as e
+where e.agreement_id = %s
+order by e.seq
+"""
 
 
 @click.group(name="admin")
@@ -39,7 +48,7 @@ def grant(email: str) -> None:
 @command.command("revoke")
 @click.argument("email")
 def revoke(email: str) -> None:
-    """Take that away again."""
+    """Make the user with this EMAIL a platform admin no more."""
     _appoint("select shared.revoke_platform_admin(%s)", email)
     click.echo(f"{email} is no platform admin.")
 
@@ -56,11 +65,12 @@ def _appoint(statement: str, email: str) -> None:
 def create_user(email: str, name: str | None) -> None:
     """Make a user with this EMAIL, whose password comes from a prompt or standard input."""
     person = _registration(email, name or email.partition("@")[0], _password())
-    salt = passwords.new_salt()
-    key = asyncio.run(passwords.stretch(person.password, salt))
-    statement = "select (apiauth.register(%s, %s, %s, %s)).id"
+    salt, cost = passwords.new_salt(), passwords.COST
+    key = asyncio.run(passwords.stretch(person.password, salt, cost))
+    statement = "select (apiauth.register(%s, %s, %s, %s, %s)).id"
+    values = [person.email, person.full_name, salt, key, cost.method]
     with _owner("brokerflow_guard") as owner:
-        [user_id] = owner.execute(statement, [person.email, person.full_name, salt, key]).fetchone() or [None]
+        [user_id] = owner.execute(statement, values).fetchone() or [None]
     click.echo(f"{person.email} is registered, as {user_id}.")
 
 
@@ -87,6 +97,17 @@ def replace_esign_keys(source: TextIO | None) -> None:
     with _owner("brokerflow_guard") as owner:
         owner.execute("select apiauth.replace_esign_keys(%s)", [digests])
     click.echo(f"Webhook secrets trusted from now on: {len(digests)}, and no other.")
+
+
+@command.command("export-proof")
+@click.argument("agreement", type=click.UUID)
+def export_proof(agreement: UUID) -> None:
+    """Write the hash chain of an AGREEMENT, archived or not, as GET /api/agreements/{id}/proof does."""
+    with _owner("brokerflow_auditor") as auditor:
+        links = [Link(*link) for link in auditor.execute(_CHAIN, [agreement])]
+    if not links:
+        raise Found(f"there is no agreement {agreement}.")
+    click.echo(msgspec.json.encode(proof_of(agreement, links)))
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import click
 import httpx
 import msgspec
+from rich.console import Console
+from rich.table import Table
 
 from app.cli import Found, Refused, configured
 from app.commands import logins
@@ -65,6 +67,16 @@ class Service:
             if page["next_cursor"] is None:
                 return
             cursor = {"cursor": page["next_cursor"]}
+
+
+def show(table: Table) -> None:
+    """Print a table: folded on a screen that is too narrow, and whole into a file or a pipe."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 10_000
+    for column in table.columns:
+        column.overflow = "fold"
+    console.print(table)
 
 
 def served(act: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,6 @@
 """`brokerflow demo`: plays the whole story against the service, and shows what it left."""
 
 import asyncio
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,7 +50,6 @@ def command(url: str | None, namespace: str, login: str | None) -> None:
     Twice gives one copy: what was done is found again. Nothing of it can be deleted, so it is not for production.
     """
     settings = configured()
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # the story tells what the requests were for
     where = url or _default_url(settings)
     with expected(), _told():
         if settings.is_production:

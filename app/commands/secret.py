@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 import msgspec
@@ -19,8 +19,8 @@ from app.agreement.rotation import wrapped_contacts
 from app.apiauth.queries import keep_key_halves
 from app.cli import FOUND_SOMETHING, Refused, _addresses, configured, expected
 from app.commands import secretfiles
-from app.commands.client import TOKEN, Service
-from app.commands.secretclient import Read, path_of, put, read_all, served_within
+from app.commands.client import TOKEN, Service, show
+from app.commands.secretclient import KEY, Read, keys_below, path_of, put, read_all, served_within
 from app.database import Transaction
 from app.queries import register_adapters
 from app.readiness import missing_master_key
@@ -48,23 +48,35 @@ command.add_command(secretfiles.import_)
 
 
 @command.command("set")
-@click.argument("key")
-@click.option("--file", "source", type=click.File("r"), help="Holds the value; - is standard input.")
+@KEY
+@click.option("--file", "source", type=click.File("rb"), help="Holds the value; - is standard input.")
 @click.option("--json", "is_json", is_flag=True, help="The value is JSON; without it, a text.")
-@click.option("--expect", "expected_version", type=click.IntRange(0), metavar="VERSION", help="0: there must be none.")
+@click.option(
+    "--expect",
+    "expected_version",
+    type=click.IntRange(0),
+    metavar="VERSION",
+    help="Only if KEY is at this version; 0: if it is not there.",
+)
 @click.option("--expires", "expires_at", metavar="TIME", help="Its end, such as 2027-01-01T00:00:00Z.")
-@click.option("--keep", "max_versions", type=click.IntRange(1), metavar="COUNT", help="Destroy versions before these.")
+@click.option(
+    "--keep",
+    "max_versions",
+    type=click.IntRange(1),
+    metavar="COUNT",
+    help="Destroy all versions but the last so many, now and with each put to come.",
+)
 @served_within
-def set_(service: Service, key: str, source: TextIO | None, is_json: bool, **said: object) -> None:  # noqa: FBT001
+def set_(service: Service, key: str, source: BinaryIO | None, is_json: bool, **said: object) -> None:  # noqa: FBT001
     """Put a value under KEY: from --file, standard input, or a prompt that does not show it."""
     text = _given(source)
-    value = _json(text) if is_json else msgspec.json.encode(text.removesuffix("\n"))
+    value = _json(text) if is_json else _encoded(text.removesuffix(b"\n"))
     version = put(service, key, value, **{name: each for name, each in said.items() if each is not None})
     click.echo(f"{key} is at version {version}.", err=True)
 
 
 @command.command("get")
-@click.argument("key")
+@KEY
 @click.option("--version", type=click.IntRange(1), help="An earlier version.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, also of a text.")
 @served_within
@@ -83,11 +95,11 @@ def list_(service: Service, prefix: str) -> None:
     table = Table("key", "version", "updated", "expires", box=None)
     for item in service.items("/api/secrets", prefix=prefix):
         table.add_row(item["key"], str(item["version"]), item["updated_at"], item["expires_at"] or "")
-    Console().print(table)
+    show(table)
 
 
 @command.command("delete")
-@click.argument("key")
+@KEY
 @served_within
 def delete(service: Service, key: str) -> None:
     """Hide KEY until it is undeleted or put again."""
@@ -95,7 +107,7 @@ def delete(service: Service, key: str) -> None:
 
 
 @command.command("undelete")
-@click.argument("key")
+@KEY
 @served_within
 def undelete(service: Service, key: str) -> None:
     """Bring a deleted KEY back."""
@@ -103,7 +115,7 @@ def undelete(service: Service, key: str) -> None:
 
 
 @command.command("versions")
-@click.argument("key")
+@KEY
 @served_within
 def versions(service: Service, key: str) -> None:
     """List the versions of KEY: who put each, and when."""
@@ -113,11 +125,11 @@ def versions(service: Service, key: str) -> None:
         table.add_row(
             str(item["version"]), item["created_at"], by, str(item["restores"] or ""), item["destroyed_at"] or ""
         )
-    Console().print(table)
+    show(table)
 
 
 @command.command("who")
-@click.argument("key")
+@KEY
 @click.option("--at", metavar="TIME", help="Such as 2027-01-01T00:00:00Z; now unless said.")
 @served_within
 def who(service: Service, key: str, at: str | None) -> None:
@@ -133,11 +145,11 @@ def who(service: Service, key: str, at: str | None) -> None:
             item["last_read_at"] or "",
             str(item["denials"]),
         )
-    Console().print(table)
+    show(table)
 
 
 @command.command("rollback")
-@click.argument("key")
+@KEY
 @click.argument("version", type=click.IntRange(1))
 @served_within
 def rollback(service: Service, key: str, version: int) -> None:
@@ -147,7 +159,7 @@ def rollback(service: Service, key: str, version: int) -> None:
 
 
 @command.command("destroy")
-@click.argument("key")
+@KEY
 @click.argument("version", type=click.IntRange(1))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @served_within
@@ -167,8 +179,11 @@ def run(service: Service, prefix: str, arguments: tuple[str, ...]) -> int:
 
     A key becomes a variable: what follows the prefix, in capitals, with _ for what a name cannot have.
     """
-    keys = [item["key"] for item in service.items("/api/secrets", prefix=prefix)]
-    variables = {_variable(key, prefix): _text(bytes(value)).decode() for key, value in read_all(service, keys)}
+    names = _variables(keys_below(service, prefix), prefix)
+    values = {key: _text(bytes(value)).decode() for key, value in read_all(service, list(names))}
+    if nul := [key for key, value in values.items() if "\0" in value]:
+        raise Refused(f"a variable holds no NUL, as there is in {', '.join(nul)}.")
+    variables = {name: values[key] for key, name in names.items()}
     environment = {name: value for name, value in os.environ.items() if name != TOKEN} | variables
     try:
         return subprocess.run(arguments, env=environment, check=False).returncode
@@ -176,8 +191,17 @@ def run(service: Service, prefix: str, arguments: tuple[str, ...]) -> int:
         raise Refused(f"{arguments[0]} does not run: {error.strerror}.") from None
 
 
-def _variable(key: str, prefix: str) -> str:
-    name = "".join(c if c.isalnum() else "_" for c in key.removeprefix(prefix).upper())
+def _variables(keys: Sequence[str], prefix: str) -> dict[str, str]:
+    """Name the variable of each key; raises Refused where two would be one."""
+    names = {key: _variable(key.removeprefix(prefix).lstrip("/") or key.rpartition("/")[2]) for key in keys}
+    if len(set(names.values())) < len(names):
+        twice = sorted(key for key, name in names.items() if list(names.values()).count(name) > 1)
+        raise Refused(f"several keys would be one variable: {', '.join(twice)}.")
+    return names
+
+
+def _variable(rest: str) -> str:
+    name = "".join(c if c.isalnum() else "_" for c in rest.upper())
     return name if name[:1].isalpha() else f"_{name}"
 
 
@@ -236,18 +260,25 @@ async def _shown(kind: Wrapped[Any], title: str) -> Rotation:
         return await rotate(kind, lambda done: progress.update(task, description=f"{title}: {done.rewrapped}"))
 
 
-def _given(source: TextIO | None) -> str:
+def _given(source: BinaryIO | None) -> bytes:
     """Read a value without showing it."""
     if source is not None:
         return source.read()
     if sys.stdin.isatty():
-        return str(click.prompt("Value", hide_input=True, confirmation_prompt=True))
-    return sys.stdin.read()
+        return str(click.prompt("Value", hide_input=True, confirmation_prompt=True)).encode()
+    return sys.stdin.buffer.read()
 
 
-def _json(text: str) -> bytes:
+def _encoded(text: bytes) -> bytes:
     try:
-        return bytes(msgspec.json.decode(text.encode().strip(), type=msgspec.Raw))
+        return msgspec.json.encode(text.decode())
+    except UnicodeDecodeError:
+        raise Refused("the value is no text in UTF-8: write bytes as text, such as base64 makes.") from None
+
+
+def _json(text: bytes) -> bytes:
+    try:
+        return bytes(msgspec.json.decode(text.strip(), type=msgspec.Raw))
     except msgspec.DecodeError:
         raise Refused("the value is not JSON; without --json it is taken as a text.") from None
 

@@ -8,8 +8,9 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from app.cli import Found
+from app.cli import Found, Refused
 from app.commands.client import Service, served
+from app.secretstore.paths import ACTIONS, is_key
 
 
 def served_within(act: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,6 +23,19 @@ def served_within(act: Callable[..., Any]) -> Callable[..., Any]:
         return act(service.within(environment), **rest)
 
     return run
+
+
+def checked(key: str) -> str:
+    """Return a key that a secret may have; raises Refused."""
+    if not is_key(key):
+        raise Refused(
+            f"{key!r} is no key: it takes 1 to 255 letters of ASCII, digits, . _ - and /, such as db/main; between "
+            f"the / neither nothing nor . or .., and at its end none of {', '.join(sorted(ACTIONS))}."
+        )
+    return key
+
+
+KEY = click.argument("key", callback=lambda _context, _parameter, key: checked(key))
 
 
 class Read(msgspec.Struct):
@@ -40,6 +54,14 @@ def put(service: Service, key: str, value: bytes, **more: object) -> int:
     body = msgspec.json.encode({"value": msgspec.Raw(value), **more})
     answer = service.send("PUT", path_of(key), content=body, headers={"Content-Type": "application/json"})
     return int(msgspec.json.decode(answer)["version"])
+
+
+def keys_below(service: Service, prefix: str) -> list[str]:
+    """Return the keys that begin with a prefix; raises Found where there is none, lest a typo go unseen."""
+    keys = [item["key"] for item in service.items("/api/secrets", prefix=prefix)]
+    if not keys:
+        raise Found(f"no key begins with {prefix}." if prefix else "there are no secrets.")
+    return keys
 
 
 def read_all(service: Service, keys: list[str]) -> Iterator[tuple[str, msgspec.Raw]]:

@@ -9,12 +9,11 @@ import click
 import msgspec
 import pyrage  # type: ignore[import-untyped]
 from dotenv.parser import parse_stream
-from rich.console import Console
 from rich.table import Table
 
 from app.cli import Found, Refused
-from app.commands.client import Service
-from app.commands.secretclient import put, read_all, served_within
+from app.commands.client import Service, show
+from app.commands.secretclient import checked, keys_below, put, read_all, served_within
 
 AGE = (b"-----BEGIN AGE ENCRYPTED FILE-----", b"age-encryption.org/v1")
 
@@ -41,7 +40,7 @@ def export(
         raise Refused("--plain goes into a file or a pipe, and without recipients.")
     known = [_recipient(each) for each in told]
     passphrase = None if plain or known else _passphrase(is_new=True)
-    keys = [item["key"] for item in service.items("/api/secrets", prefix=prefix)]
+    keys = keys_below(service, prefix)
     text = _object(read_all(service, keys))
     if known:
         text = pyrage.encrypt(text, known, armored=True)
@@ -68,7 +67,7 @@ def import_(
 
     A key that somebody else changes meanwhile is left alone, and the import ends there.
     """
-    values = {prefix + key: value for key, value in _parsed(_opened(source.read(), identity)).items()}
+    values = {checked(prefix + key): value for key, value in _parsed(_opened(source.read(), identity)).items()}
     versions = {item["key"]: int(item["version"]) for item in service.items("/api/secrets", prefix=prefix)}
     if dry_run:
         _show({key: versions.get(key, 0) for key in values})
@@ -110,7 +109,7 @@ def _show(versions: dict[str, int]) -> None:
     table = Table("key", "would be", box=None)
     for key, version in versions.items():
         table.add_row(key, f"version {version + 1}, after {version}" if version else "new")
-    Console().print(table)
+    show(table)
 
 
 def _opened(text: bytes, identity: TextIO | None) -> bytes:

@@ -5,10 +5,9 @@ from uuid import UUID
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
-from app.commands.client import Service, served
+from app.commands.client import Service, served, show
 
 TOKENS = "/api/tokens"
 
@@ -49,7 +48,7 @@ def list_(service: Service, as_json: bool) -> None:  # noqa: FBT001 - click pass
     for each in tokens:
         scopes = " ".join(each["scopes"])
         table.add_row(each["id"], each["name"], each["token_hint"], scopes, each["expires_at"], each["last_used_at"])
-    Console().print(table)
+    show(table)
 
 
 @command.command()

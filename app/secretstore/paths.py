@@ -4,6 +4,7 @@
 a route of the key unless it stands alone; the database refuses keys that end in one.
 """
 
+import re
 from urllib.parse import quote, unquote
 
 from litestar.enums import ScopeType
@@ -12,6 +13,10 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 ROOT = "/api/secrets/"
 ACTIONS = frozenset({"versions", "rollback", "undelete", "destroy", "who"})
 ALONE = frozenset({"batch", "count"})
+
+# What a key may be everywhere; PostgreSQL says the same of its own.
+_KEY = re.compile(r"[A-Za-z0-9._/-]{1,255}")
+_NO_KEY = re.compile(rf"(^|/)\.{{0,2}}(/|$)|(^|/)({'|'.join(ACTIONS)})$|^({'|'.join(ALONE)})$")
 
 
 def keyed(app: ASGIApp) -> ASGIApp:
@@ -25,6 +30,11 @@ def keyed(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
 
     return route
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a text is a key that a secret may have."""
+    return _KEY.fullmatch(text) is not None and _NO_KEY.search(text) is None
 
 
 def key_of(segment: str) -> str:

@@ -1,14 +1,13 @@
 """Secrets for code in the service, wherever the configuration keeps them; each provider is imported when chosen."""
 # ruff: noqa: PLC0415
 
-import re
 from typing import Any, TypeVar, overload
 
 import msgspec
 
 from app.errors import invalid
 from app.secretstore import values
-from app.secretstore.paths import ACTIONS, ALONE
+from app.secretstore.paths import is_key
 from app.secretstore.providers.protocol import (
     ProviderCannot,
     ProviderRefused,
@@ -23,10 +22,6 @@ from app.settings import SecretPlace
 T = TypeVar("T")
 
 PATH = "brokerflow"
-
-# What a key may be everywhere; PostgreSQL says the same of its own.
-_KEY = re.compile(r"[A-Za-z0-9._/-]{1,255}")
-_NO_KEY = re.compile(rf"(^|/)\.{{0,2}}(/|$)|(^|/)({'|'.join(ACTIONS)})$|^({'|'.join(ALONE)})$")
 
 
 class Secrets:
@@ -102,7 +97,7 @@ class Secrets:
 
 
 def _checked(key: str) -> str:
-    if _KEY.fullmatch(key) is None or _NO_KEY.search(key):
+    if not is_key(key):
         raise invalid("key", "is no path of letters, digits, . _ - and / that a secret may have")
     return key
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 from uuid import UUID
 
 import msgspec
@@ -14,6 +14,8 @@ from app.queries import Connection
 from app.sealing import Keyring
 from app.secretstore import metrics, queries, values
 from app.secretstore.cache import Asker, SealedCache
+from app.secretstore.joining import Caller, Joining
+from app.secretstore.paths import is_key
 from app.secretstore.queries import Place, ReadGrant, SealedVersion, Secret
 from app.secretstore.values import SecretAltered, SecretNotFound, Value
 
@@ -28,6 +30,23 @@ class Origin(msgspec.Struct, frozen=True):
 
     request_id: str
     address: str | None = None
+
+
+class Wanted(NamedTuple):
+    """A key that is to be read, and from where it is asked for."""
+
+    key: str
+    origin: Origin
+
+
+class Found(NamedTuple):
+    """Refusals by key, None where there is none, and the sealed values of what was granted."""
+
+    refusals: dict[str, str | None]
+    sealed: list[SealedVersion]
+
+
+Reads: TypeAlias = Joining[Wanted, Found]
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -62,6 +81,7 @@ class SecretStore:
         *,
         environment_id: UUID | None = None,
         cache: SealedCache | None = None,
+        reads: Reads | None = None,
     ) -> None:
         self._database = database
         self._keyring = keyring
@@ -69,6 +89,7 @@ class SecretStore:
         self._origin = origin
         self.environment_id = environment_id
         self._cache = cache
+        self._reads = reads or Joining()
 
     @overload
     async def get(self, key: str) -> Any: ...
@@ -121,7 +142,7 @@ class SecretStore:
         The audit rows are committed before the sealed values leave PostgreSQL.
         """
         with metrics.failures(metrics.POSTGRESQL, metrics.READ, len(keys)):
-            refusals, sealed = await self._sealed(list(dict.fromkeys(keys)), version)
+            refusals, sealed = await self._found(list(dict.fromkeys(keys)), version)
         opened = {row.key: self._opened(row) for row in sealed}
         altered = [key for key, value in opened.items() if value is None]
         for key in altered:
@@ -134,54 +155,66 @@ class SecretStore:
         _count(reading)
         return reading
 
-    async def _sealed(
-        self, keys: Sequence[str], version: int | None
-    ) -> tuple[dict[str, str | None], list[SealedVersion]]:
-        """Have reads granted and take what the process does not hold; returns refusals by key, and sealed values."""
+    async def _found(self, keys: Sequence[str], version: int | None) -> Found:
+        """Have reads granted and taken; that of one key with what this caller reads otherwise."""
+        caller = Caller(self._credential, self.environment_id, version)
+
+        async def send(wanted: Sequence[Wanted]) -> Found:
+            return await self._sealed(wanted, version)
+
+        if len(keys) > 1 or not is_key(keys[0]):  # what is none might have no form for PostgreSQL
+            return await send([Wanted(key, self._origin) for key in keys])
+        refusals, sealed = await self._reads.read(caller, Wanted(keys[0], self._origin), send)
+        return Found({keys[0]: refusals[keys[0]]}, [row for row in sealed if row.key == keys[0]][:1])
+
+    async def _sealed(self, wanted: Sequence[Wanted], version: int | None) -> Found:
+        """Have reads granted and take what the process does not hold."""
         number, digest = os.urandom(32), self._credential.digest if self._credential else b""
         asker = Asker(digest, self.environment_id, version)
-        held = {} if self._cache is None else self._cache.find(asker, keys)
+        held = {} if self._cache is None else self._cache.find(asker, [each.key for each in wanted])
 
         async def grant(db: Connection) -> list[ReadGrant]:
-            return await self._granted(db, number, keys, version, held)
+            return await self._granted(db, number, wanted, version, held)
 
         async def take(db: Connection) -> list[SealedVersion]:
             return await queries.take_reads(db, number=number)
 
-        if len(held) < len(keys):  # the taking follows on the grant's heels, and finds what that committed
-            grants, taken = await self._database.ask_then(self._credential, grant, take)
-        else:
+        if all(each.key in held for each in wanted):
             grants = await self._database.ask(self._credential, grant)
             is_granted = any(grant.refusal is None and not grant.is_held for grant in grants)
             taken = await self._database.ask(None, take) if is_granted else []
+        else:  # the taking follows on the grant's heels, and finds what that committed
+            grants, taken = await self._database.ask_then(self._credential, grant, take)
         hits = {grant.key: held[grant.key] for grant in grants if grant.is_held and grant.refusal is None}
         if self._cache is not None:
             self._cache.keep(asker, taken, hits)
-        return {grant.key: grant.refusal for grant in grants}, [*taken, *hits.values()]
+        return Found({grant.key: grant.refusal for grant in grants}, [*taken, *hits.values()])
 
     async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
         """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
-        grants = await self.run(lambda db: self._granted(db, number, keys, version, {}))
+        wanted = [Wanted(key, self._origin) for key in keys]
+        grants = await self.run(lambda db: self._granted(db, number, wanted, version, {}))
         return {grant.key: grant.refusal for grant in grants}
 
     async def _granted(
         self,
         db: Connection,
         number: bytes,
-        keys: Sequence[str],
+        wanted: Sequence[Wanted],
         version: int | None,
         held: Mapping[str, SealedVersion],
     ) -> list[ReadGrant]:
-        found = [held.get(key) for key in keys]
+        found = [held.get(each.key) for each in wanted] if held else []
         return await queries.grant_reads(
             db,
             digest=hashlib.sha256(number).digest(),
-            keys=list(keys),
+            keys=[each.key for each in wanted],
             environment_id=self.environment_id,
             version=version,
+            request_ids=[each.origin.request_id for each in wanted],
+            addresses=[each.origin.address or "" for each in wanted],
             held_ids=[each.secret_id if each else NOTHING for each in found],
             held_versions=[each.version if each else 0 for each in found],
-            **self._told,
         )
 
     async def put(self, db: Connection, key: str, raw: bytes, change: Change) -> Secret:

@@ -29,6 +29,12 @@ ANY: tuple[Kind, ...] = (*PROGRAM, "public_key")
 MAX_NAME = 255
 MAX_JWT = 4096
 
+_NAMES: dict[Kind, str] = {
+    "session": "a session", "ticket": "a session", "personal_token": "a personal access token",
+    "organization_token": "an organization access token", "secret_key": "a secret key", "jwt": "a JWT",
+    "public_key": "a public key", "esign": "a webhook secret",
+}  # fmt: skip
+
 _SIGNATURE = re.compile(r"[0-9A-Za-z_-]{43}")
 
 
@@ -50,6 +56,11 @@ def taken_by(handler: BaseRouteHandler) -> Taken:
     return taken
 
 
+def _any_of(kinds: tuple[Kind, ...]) -> str:
+    *others, last = [_NAMES[kind] for kind in kinds] or ["no credential"]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def admitted(request: Request[Any, Any, Any], credential: Credential) -> Credential:
     """Return the credential with the scopes that its route needs, and with where its bearer wants to act.
 
@@ -57,7 +68,7 @@ def admitted(request: Request[Any, Any, Any], credential: Credential) -> Credent
     """
     taken = taken_by(request.route_handler)
     if credential.kind not in taken.kinds:
-        raise Refusal(UNAUTHENTICATED, f"This takes another credential than a {credential.kind.replace('_', ' ')}.")
+        raise Refusal(UNAUTHENTICATED, f"This takes {_any_of(taken.kinds)}, not {_NAMES[credential.kind]}.")
     headers = request.headers
     branch = _named(headers, "X-Branch", "the name of a branch of a PREVIEW environment")
     if branch is not None and credential.kind not in OF_ENVIRONMENTS:

@@ -120,7 +120,18 @@ def _wrong_fields(value: dict[str, Any], kind: type[msgspec.Struct]) -> Iterator
             try:
                 msgspec.convert(value[name], field.type)
             except msgspec.ValidationError as error:
-                yield _located(name, str(error))
+                yield _located(name, f"{error}{_choices(field.type)}")
+
+
+def _choices(kind: Any) -> str:
+    """Tell what a field takes that takes words of a few only; msgspec names the wrong word alone."""
+    told = msgspec.inspect.type_info(kind)
+    match told.type if isinstance(told, msgspec.inspect.Metadata) else told:
+        case msgspec.inspect.LiteralType(values=values):
+            return f": it is one of {', '.join(map(str, values))}"
+        case msgspec.inspect.EnumType(cls=cls):
+            return f": it is one of {', '.join(str(each.value) for each in cls)}"
+    return ""
 
 
 def _located(field: str, told: str) -> FieldError:

@@ -1,79 +1,64 @@
-"""The command: alternating rounds of every case, then a table and a picture."""
+"""The command: a table beside the limit and the peers, the same at growing sizes, or a storm."""
 
-import tempfile
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
-from app.binaries import find_binaries
-from scripts.benchmark import cases, load, processes, report
-from scripts.benchmark.cases import Case
-from scripts.benchmark.load import Round
-from scripts.benchmark.report import Row
-from scripts.benchmark.world import World, built
+from scripts.benchmark import beside, growth
+from scripts.benchmark.beside import Plan
+from scripts.benchmark.cases import ROWS
+from scripts.benchmark.measuring import Pace
+from scripts.benchmark.storm import Storm, let_loose
 
-_CLIENTS = 8  # of pgbench: more do not make two cores faster
-_DRAWN = Path(__file__).resolve().parent.parent.parent / "docs" / "bench.svg"
+_DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-class Bench:
-    """Rounds of cases on the service and on PostgreSQL alone, and what they came to."""
+@click.command(context_settings={"max_content_width": 110, "show_default": True})
+@click.option("--peers", is_flag=True, help="Measure FastAPI and Litestar with SQLAlchemy, and PostGraphile, in turn.")
+@click.option("--scale", is_flag=True, help="Instead: each row's median latency as the data grows.")
+@click.option("--storm", is_flag=True, help="Instead: requests of interleaved tenants, then a flood of connections.")
+@click.option("--rounds", default=5, help="Rounds of each row; the figures are their medians.")
+@click.option("--seconds", default=2, help="Seconds a round lasts.")
+@click.option("--connections", default=32, help="Connections that ask at once; 4 with --scale.")
+@click.option("--once", default=1000, help="Requests a round of those that can be made but once.")
+@click.option("--agreements", default=1000, help="Agreements that are there besides; with --scale the fewest.")
+@click.option("--largest", default=100_000, help="With --scale: the most agreements.")
+@click.option("--flood", default=1000, help="With --storm: connections at once; 0 for no flood.")
+@click.option("--queue", default=512, help="With --storm: BROKERFLOW_QUEUE_LENGTH of the service.")
+@click.option("--requests", default=20_000, help="With --storm: requests of tenants, whose answers are all checked.")
+@click.option("--seed", default=1, help="With --storm: what the tenants ask.")
+@click.option("--only", multiple=True, type=click.Choice(ROWS), help="A row to measure; may be repeated.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Where the picture goes, if not into docs.")
+def bench(**options: Any) -> None:
+    """Measure the service beside PostgreSQL alone, both on this machine, alternating, in one run.
 
-    def __init__(self, world: World, seconds: int, connections: int) -> None:
-        self._world = world
-        self._seconds = seconds
-        self._connections = connections
-        self._rows: dict[str, Row] = {}
+    It starts a PostgreSQL and a service of its own in a temporary folder and loads them. Requests a second are medians
+    of the rounds; "PostgreSQL alone" is pgbench with the same statements in the same transactions, prepared and planned
+    as the service has them planned, on 8 connections. Load comes from wrk where it is installed, else from a client of
+    ours, which states what it makes at most.
 
-    @property
-    def rows(self) -> list[Row]:
-        """The cases in the order of their first round."""
-        return list(self._rows.values())
+    The peers are installed when they are first asked for, from what scripts/bench_peers pins, and have databases of
+    their own on the same server with as much in them.
 
-    def ask(self, case: Case) -> None:
-        """Measure a round of a case, then one of its limit."""
-        row = self._rows.setdefault(case.name, Row(case.name, [], []))
-        before = processes.use(self._world.database.process)
-        row.rounds.append(self._served(case))
-        after = processes.use(self._world.database.process)
-        row.service_cpu += after.service - before.service
-        row.postgres_cpu += after.postgres - before.postgres
-        if case.limit is not None:
-            pgbench, url = find_binaries() / "pgbench", self._world.database.app_url
-            row.limits.append(load.limited(pgbench, url, case.limit, seconds=self._seconds, clients=_CLIENTS))
-
-    def _served(self, case: Case) -> Round:
-        connections = min(self._connections, case.most_connections)
-        if not case.is_repeatable:
-            return load.once_each(self._world.url, case.requests, connections=connections)
-        [request] = case.requests
-        return load.repeated(self._world.url, request, seconds=self._seconds, connections=connections)
-
-
-@click.command()
-@click.option("--rounds", default=5, show_default=True, help="Rounds of each case; the figures are their medians.")
-@click.option("--seconds", default=2, show_default=True, help="Seconds a round lasts.")
-@click.option("--connections", default=32, show_default=True, help="Connections that ask at once.")
-@click.option("--once", default=300, show_default=True, help="Requests a round of those that can be made but once.")
-@click.option("--plot", type=click.Path(path_type=Path), default=_DRAWN, help="Where the picture goes.")
-def bench(*, rounds: int, seconds: int, connections: int, once: int, plot: Path) -> None:
-    """Measure the service beside PostgreSQL alone, both on this machine, alternating, in one run."""
-    console = Console(stderr=True)
-    with tempfile.TemporaryDirectory(prefix="brokerflow-bench-") as folder:
-        Path(folder).chmod(0o711)  # as root, the server's account must get through
-        with built(Path(folder) / "home", 30, console.print) as world:
-            measured = Bench(world, seconds, connections)
-            for number in range(1, rounds + 1):  # by rounds, so that what disturbs the machine disturbs all alike
-                console.print(f"round {number} of {rounds}")
-                for case in (*cases.repeatable(world), cases.accepting(world, once), cases.signing(world, once)):
-                    measured.ask(case)
-            memory = processes.use(world.database.process).memory
-            version = load.version(world.database.superuser_url)
-    click.echo(report.heading(version, load.generator(), memory))
-    click.echo("\n" + report.table(measured.rows))
-    report.plot(measured.rows, plot)
-    console.print(f"drawn in {plot}")
+    The exit status is 1 if the storm found something: an answer that held another's rows, an error but 503 past the
+    queue, more than 300 MB, or more than 2 seconds until it was as before.
+    """
+    say = Console(stderr=True).print
+    if options["storm"]:
+        storm = Storm(options["flood"], options["queue"], options["requests"], options["seed"])
+        sys.exit(0 if let_loose(storm, say) else 1)
+    pace = Pace(options["seconds"], options["connections"], options["once"])
+    names = options["only"] or ROWS
+    if options["scale"]:
+        sizes = growth.sizes(options["agreements"], options["largest"])
+        plan = Plan(pace, options["rounds"], names, options["plot"] or _DOCS / "bench-scale.svg")
+        growth.measure(plan, sizes, say)
+    else:
+        plan = Plan(pace, options["rounds"], names, options["plot"] or _DOCS / "bench.svg")
+        beside.measure(plan, options["agreements"], say, with_peers=options["peers"])
 
 
 if __name__ == "__main__":

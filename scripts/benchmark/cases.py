@@ -1,128 +1,91 @@
-"""What is measured: requests, and the statements that PostgreSQL alone is measured with."""
+"""The rows of the table, and how BrokerFlow is asked for each."""
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
-from uuid import UUID
 
-from app.queries import load
+from app.signing import Signer
+from scripts.benchmark import crowd
 from scripts.benchmark import world as made
-from scripts.benchmark.world import PASSWORD, Person, World
+from scripts.benchmark.client import Request
+from scripts.benchmark.world import PASSWORD, World
+
+NO_DATABASE = "no database"
+GET = "GET an agreement"
+GET_BY_TOKEN = "GET by personal token"  # noqa: S105 - a title
+LIST = "list 20 agreements"
+APPEND = "append an event"
+ACCEPT = "accept a match"
+WEBHOOK = "e-sign webhook"
+CONTACT = "read a contact"
+SECRET = "get a secret"  # noqa: S105 - a title
+SECRETS = "get 10 secrets at once"
+LOGIN = "log in"
+ROWS = (NO_DATABASE, GET, GET_BY_TOKEN, LIST, APPEND, ACCEPT, WEBHOOK, CONTACT, SECRET, SECRETS, LOGIN)
+
+KEYS = [f"bench/{number}" for number in range(10)]
+PURPOSE = "to call her"
+EVENT = {"type": "CLIENT_CONTACTED", "payload": {"by": "phone"}}
+MOST = 64  # agreements that are asked for in turn
 
 
-class Request(NamedTuple):
-    """One HTTP request."""
+class Asked(NamedTuple):
+    """How somebody is asked: with requests in turn, or with what can be done but once, made by its number."""
 
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes = b""
-
-
-class Limit(NamedTuple):
-    """A script for pgbench and the variables in it: the request's statements in one transaction."""
-
-    script: str
-    variables: dict[str, str]
-
-
-class Case(NamedTuple):
-    """A row of the table.
-
-    `requests` of which each can be made but once are as many as a round takes; a single one is repeated for as long
-    as a round lasts.
-    """
-
-    name: str
-    requests: Sequence[Request]
-    limit: Limit | None = None
-    is_repeatable: bool = True
+    requests: Sequence[Request] = ()
+    once: Callable[[int], Request] | None = None
     most_connections: int = 10_000
 
 
-def repeatable(world: World) -> list[Case]:
-    """Make the cases whose one request may be sent again and again."""
-    person, agreement = world.referee, world.agreement
-    made.call(world, world.referrer, "PUT", "/api/secrets/bench", {"value": {"host": "db.example", "port": 5432}})
-    login = {"email": person.email, "password": PASSWORD}
-    event = {"type": "CLIENT_CONTACTED", "payload": {"by": "phone"}}
-    return [
-        Case("no database", [Request("GET", "/livez", {})]),
-        Case(
-            "GET an agreement",
-            [Request("GET", f"/api/agreements/{agreement}", person.headers)],
-            _limit(person, "get_agreement", id=agreement),
-        ),
-        Case(
-            "list 20 agreements",
-            [Request("GET", "/api/agreements", person.headers)],
-            _limit(person, "list_agreements", status=None, after=None, limit=21),
-        ),
-        Case(
-            "append an event",
-            [_posted(person, f"/api/agreements/{agreement}/events", event)],
-            _limit(
-                person,
-                "append_event",
-                agreement_id=agreement,
-                type=event["type"],
-                payload=json.dumps(event["payload"]),
-                occurred_at=None,
-                corrects_seq=None,
-            ),
-        ),
-        Case(
-            "read a contact",
-            [_posted(person, f"/api/agreements/{agreement}/contact-reads", {"purpose": "to call her"})],
-        ),
-        Case("get a secret", [Request("GET", "/api/secrets/bench", world.referrer.headers)]),
-        Case("log in", [_posted(None, "/auth/login", login)], most_connections=2),  # argon2 takes a core
-    ]
+def asked(world: World) -> dict[str, Asked]:
+    """Return how BrokerFlow is asked for each row, and put the secrets there that it is asked for."""
+    person = world.referee.headers
+    for key in KEYS:
+        made.call(world, world.referrer, "PUT", f"/api/secrets/{key}", {"value": {"host": "db.example"}})
+    login = {"email": world.referee.email, "password": PASSWORD}
+    contacts = [posted(f"/api/agreements/{each}/contact-reads", {"purpose": PURPOSE}, person) for each in world.signed]
+    return {
+        NO_DATABASE: Asked([Request("GET", "/livez", {})]),
+        GET: Asked([got(each, person) for each in effective(world)]),
+        GET_BY_TOKEN: Asked([got(each, {"Authorization": f"Bearer {world.token}"}) for each in effective(world)]),
+        LIST: Asked([Request("GET", "/api/agreements", person)]),
+        APPEND: Asked([posted(f"/api/agreements/{each}/events", EVENT, person) for each in effective(world)]),
+        ACCEPT: Asked(once=lambda number: accepted(number, person)),
+        WEBHOOK: Asked(once=lambda number: signed(world.signer, number)),
+        CONTACT: Asked(contacts),
+        SECRET: Asked([Request("GET", f"/api/secrets/{key}", world.referrer.headers) for key in KEYS]),
+        SECRETS: Asked([posted("/api/secrets/batch", {"keys": KEYS}, world.referrer.headers)]),
+        LOGIN: Asked([posted("/auth/login", login, {})], most_connections=2),  # argon2 takes a core
+    }
 
 
-def accepting(world: World, count: int) -> Case:
-    """Make a round of acceptances; each makes an agreement."""
-    invited = [made.invitation(world) for _ in range(count)]
-    paths = [f"/api/referrals/{referral}/matches/{match}" for referral, match in invited]
-    accepted = json.dumps({"state": "accepted"}).encode()
-    headers = {**world.referee.headers, "Content-Type": "application/json"}
-    return Case("accept a match", [Request("PATCH", path, headers, accepted) for path in paths], is_repeatable=False)
+def effective(world: World) -> list[str]:
+    """Return effective agreements between the two brokers: of the crowd, else those that were made over HTTP."""
+    found = min(MOST, world.agreements // crowd.EFFECTIVE_EVERY)
+    return [str(crowd.effective_id(position)) for position in range(1, found + 1)] or list(world.signed)
 
 
-def signing(world: World, count: int) -> Case:
-    """Make a round of webhooks; each makes an agreement effective."""
-    signed = [made.signature(world, made.pending(world)) for _ in range(count)]
-    webhooks = [Request("POST", "/webhooks/esign", headers, body) for headers, body in signed]
-    return Case("e-sign webhook", webhooks, is_repeatable=False)
+def accepted(number: int, headers: dict[str, str]) -> Request:
+    """Accept an invitation of the worklist."""
+    referral, match = (crowd.row_id(kind, crowd.INVITED_FROM + number) for kind in (crowd.REFERRAL, crowd.MATCH))
+    body = json.dumps({"state": "accepted"}).encode()
+    return Request("PATCH", f"/api/referrals/{referral}/matches/{match}", {**headers, **_JSON}, body)
 
 
-def _posted(person: Person | None, path: str, body: object) -> Request:
-    headers = {"Content-Type": "application/json"} | (person.headers if person else {})
-    return Request("POST", path, headers, json.dumps(body).encode())
+def posted(path: str, body: object, headers: dict[str, str], expects: bytes = b"") -> Request:
+    """Make a request with a JSON body."""
+    return Request("POST", path, {**headers, **_JSON}, json.dumps(body).encode(), expects)
 
 
-def _limit(person: Person, name: str, **values: object) -> Limit:
-    """Write the request's transaction for pgbench: the entrance, then the very text that the service sends."""
-    query = load("agreement")[name]
-    text = query.sql
-    for number, parameter in reversed(list(enumerate(query.parameters, 1))):
-        text = text.replace(f"${number}", _literal(values[parameter]))
-    scope = "agreements:read" if name.startswith(("get", "list")) else "agreements:write"
-    variables = {"digest": person.digest, "scopes": f"{{{scope}}}"}
-    for literal in set(re.findall(r"'\w+:\w+'", text)):  # pgbench takes a colon for a variable's, in literals too
-        variable = literal.strip("'").replace(":", "_")
-        variables[variable] = literal.strip("'")
-        text = text.replace(literal, f":{variable}")
-    return Limit(f"begin;\nselect apiauth.enter_session(:digest, null, :scopes);\n{text};\ncommit;\n", variables)
+def got(agreement: str, headers: dict[str, str]) -> Request:
+    """Ask for an agreement."""
+    return Request("GET", f"/api/agreements/{agreement}", headers, expects=agreement.encode())
 
 
-def _literal(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case int():
-            return str(value)
-        case UUID() | str():
-            return "'" + str(value).replace("'", "''") + "'"
-    raise TypeError(f"no literal for {value!r}")
+def signed(signer: Signer, number: int) -> Request:
+    """Report the signature of an agreement of the worklist."""
+    headers, body = made.signature(signer, str(crowd.row_id(crowd.AGREEMENT, crowd.PENDING_FROM + number)))
+    return Request("POST", "/webhooks/esign", headers, body)
+
+
+_JSON = {"Content-Type": "application/json"}

@@ -1,6 +1,8 @@
 """What processes have used, as Linux tells it; nothing elsewhere."""
 
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,26 +10,38 @@ PROC = Path("/proc")
 
 
 class Use(NamedTuple):
-    """Seconds of CPU so far, and MB of memory now, of the service and of PostgreSQL."""
+    """Seconds of CPU so far, and MB of memory now, of a service and of PostgreSQL."""
 
     service: float
     postgres: float
     memory: float
 
 
-def is_known() -> bool:
-    """Whether this system tells."""
-    return (PROC / "self" / "stat").exists()
-
-
-def use(postmaster: int) -> Use:
-    """Add up the service that this process started, and the server's processes."""
+def use(service: int, postmaster: int) -> Use:
+    """Add up a service's process, and the server's processes."""
     backends = [process for process in _all() if process == postmaster or _parent(process) == postmaster]
-    service = [process for process in _all() if _is_serving(process)]
-    return Use(sum(map(_seconds, service)), sum(map(_seconds, backends)), sum(map(_memory, service)))
+    return Use(_seconds(service), sum(map(_seconds, backends)), _memory(service))
+
+
+def peak_memory(process: int) -> float:
+    """Return the most MB that a process held at once so far."""
+    try:
+        told = (PROC / str(process) / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    found = re.search(r"^VmHWM:\s+(\d+) kB", told, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def forget_peak(process: int) -> None:
+    """Begin anew with what a process held at most; where the system does not let us, its whole life counts."""
+    with suppress(OSError):
+        (PROC / str(process) / "clear_refs").write_text("5")
 
 
 def _all() -> list[int]:
+    if not PROC.exists():
+        return []
     return [int(folder.name) for folder in PROC.iterdir() if folder.name.isdigit()]
 
 
@@ -51,11 +65,3 @@ def _seconds(process: int) -> float:
 def _memory(process: int) -> float:
     fields = _fields(process)
     return int(fields[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20 if fields else 0.0
-
-
-def _is_serving(process: int) -> bool:
-    try:
-        words = (PROC / str(process) / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return "serve" in words and _parent(process) == os.getpid()

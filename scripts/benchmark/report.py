@@ -1,111 +1,106 @@
-"""The figures as a table and as a picture."""
+"""The figures as tables: medians of the rounds, and how they compare."""
 
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 
-from scripts.benchmark.load import Round
+from scripts.benchmark.cases import NO_DATABASE
+from scripts.benchmark.measuring import Figures, Row
 
-_BAR, _ROW, _LEFT, _WIDE = 18, 46, 150, 460
-
-
-@dataclass
-class Row:
-    """A case's rounds on the service, and PostgreSQL's alone; CPU in seconds of all rounds together."""
-
-    name: str
-    rounds: list[Round]
-    limits: list[Round]
-    service_cpu: float = 0.0
-    postgres_cpu: float = 0.0
-
-    @property
-    def rate(self) -> float:
-        """The median of requests a second."""
-        return median(each.rate for each in self.rounds)
-
-    @property
-    def limit(self) -> float | None:
-        """The median of transactions a second in PostgreSQL alone."""
-        return median(each.rate for each in self.limits) if self.limits else None
-
-    @property
-    def requests(self) -> int:
-        """How many there were."""
-        return sum(each.requests for each in self.rounds)
+NONE = "–"  # noqa: RUF001 - a dash is what is meant
 
 
-def heading(postgres: str, generator: str, memory: float) -> str:
+def machine() -> str:
+    """Name the day, the processor and the Python."""
+    return f"{datetime.now(UTC).date()}, {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def heading(postgres: str, generator: str, ceiling: float, rows: Sequence[Row]) -> str:
     """Say when, where and with what this was measured."""
-    machine = f"{_processor()}, {os.cpu_count()} cores"
-    versions = f"PostgreSQL {postgres}, Python {platform.python_version()}"
-    today = datetime.now(UTC).date()
-    return f"{today}, {machine}; {versions}; load by {generator}, on the same machine; the service took {memory:.0f} MB"
+    held: dict[str, float] = {"the service": max((row.service.memory for row in rows), default=0.0)}
+    for row in rows:
+        for name, figures in row.peers.items():
+            held[name] = max(held.get(name, 0.0), figures.memory)
+    memory = ", ".join(f"{name} {figure:.0f}" for name, figure in held.items())
+    return (
+        f"{machine()}, PostgreSQL {postgres}; load by {generator}, on the same machine, and by our own client for"
+        f" what can be done but once: that makes {ceiling:,.0f} requests a second at most.\nMemory in MB: {memory}."
+    )
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Write Markdown: medians of the rounds, and how the service's rate compares."""
-    base = next((row.rate for row in rows if row.name == "no database"), None)
-    titles = ["request", "a second", "p50 ms", "p99 ms", "of no database", "of PostgreSQL alone"]
-    titles += ["CPU µs service", "CPU µs PostgreSQL"]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    """Write the service's rows as Markdown, each beside PostgreSQL alone."""
+    base = next((row.service.rate for row in rows if row.name == NO_DATABASE), None)
+    titles = ["request", "a second", "p50 ms", "p99 ms", "of no database"]
+    titles += ["PostgreSQL alone", "of that", "in one flight", "of that", "CPU µs service", "CPU µs PostgreSQL"]
+    lines = _head(titles)
     for row in rows:
-        cells = [
-            row.name,
-            f"{row.rate:,.0f}",
-            f"{median(each.p50 for each in row.rounds):.1f}",
-            f"{median(each.p99 for each in row.rounds):.1f}",
-            _share(row.rate, base),
-            _share(row.rate, row.limit),
-            _each(row.service_cpu, row.requests),
-            _each(row.postgres_cpu, row.requests),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    if failed := sum(each.errors for row in rows for each in row.rounds):
-        lines += ["", f"{failed} requests failed."]
+        rate = row.service.rate
+        shares = [_share(rate, base), *_limit(rate, row.limit), *_limit(rate, row.flight)]
+        lines.append(_line([row.name, *_speed(row.service), *shares, *_cpu(row.service)]))
+    return "\n".join([*lines, *_failures(rows)])
+
+
+def peers(rows: Sequence[Row]) -> str:
+    """Write the peers' rows as Markdown, and how many times as fast the service is."""
+    lines = _head(
+        ["request", "peer", "a second", "p50 ms", "p99 ms", "BrokerFlow is", "CPU µs service", "CPU µs PostgreSQL"]
+    )
+    for row in rows:
+        for name, figures in row.peers.items():
+            times = f"{row.service.rate / figures.rate:.1f} times" if figures.rate else NONE
+            lines.append(_line([row.name, name, *_speed(figures), times, *_cpu(figures)]))
     return "\n".join(lines)
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
-    """Draw requests a second, with PostgreSQL alone in the background, as SVG."""
-    longest = max(max(row.rate, row.limit or 0) for row in rows)
-    height = _ROW * len(rows) + 40
-    box = f'viewBox="0 0 {_LEFT + _WIDE + 90} {height}"'
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {box} role="img" font-family="system-ui, sans-serif" font-size="13">',
-        "<title>Requests a second of the service, and transactions a second of PostgreSQL alone</title>",
-        f'<rect width="{_LEFT + _WIDE + 90}" height="{height}" fill="#fff"/>',
-    ]
-    for number, row in enumerate(rows):
-        top = 10 + number * _ROW
-        parts.append(f'<text x="{_LEFT - 10}" y="{top + 23}" text-anchor="end" fill="#222">{row.name}</text>')
-        if row.limit is not None:
-            parts += _bar(top + _BAR + 2, row.limit, longest, "#c9d3df")
-        parts += _bar(top + (0 if row.limit is not None else _BAR // 2), row.rate, longest, "#1f6feb")
-    legend = height - 12
-    parts.append(f'<text x="{_LEFT}" y="{legend}" fill="#1f6feb">requests a second</text>')
-    parts.append(f'<text x="{_LEFT + 140}" y="{legend}" fill="#7a8794">PostgreSQL alone</text>')
-    path.write_text("\n".join([*parts, "</svg>", ""]))
+def growth(measured: Sequence[tuple[str, list[Figures]]], sizes: Sequence[str]) -> str:
+    """Write medians in milliseconds as Markdown, and how many times the last is the first."""
+    lines = _head(["request", *sizes, "grows"])
+    for name, figures in measured:
+        times = f"{figures[-1].p50 / figures[0].p50:.2f} times" if figures[0].p50 else NONE
+        lines.append(_line([name, *(f"{each.p50:.2f}" for each in figures), times]))
+        failed = sum(each.errors for each in figures)
+        lines += [_line([f"{failed} of these failed"])] if failed else []
+    return "\n".join(lines)
 
 
-def _bar(top: int, rate: float, longest: float, colour: str) -> list[str]:
-    width = rate / longest * _WIDE
-    return [
-        f'<rect x="{_LEFT}" y="{top}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>',
-        f'<text x="{_LEFT + width + 6:.1f}" y="{top + 14}" fill="#444">{rate:,.0f}</text>',
-    ]
+def _limit(rate: float, limit: Figures) -> list[str]:
+    return [f"{limit.rate:,.0f}", _share(rate, limit.rate)] if limit.rounds else [NONE, NONE]
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    told = []
+    for row in rows:
+        for name, figures in {"the service": row.service, **row.peers}.items():
+            if figures.errors:
+                told.append(f"{figures.errors} of {figures.requests} requests failed: “{row.name}” of {name}.")
+    return ["", *told] if told else []
+
+
+def _head(titles: Sequence[str]) -> list[str]:
+    return [_line(titles), "|---" * len(titles) + "|"]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _speed(figures: Figures) -> list[str]:
+    return [f"{figures.rate:,.0f}", f"{figures.p50:.1f}", f"{figures.p99:.1f}"]
+
+
+def _cpu(figures: Figures) -> list[str]:
+    return [_each(figures.service_cpu, figures.requests), _each(figures.postgres_cpu, figures.requests)]
 
 
 def _share(rate: float, whole: float | None) -> str:
-    return f"{rate / whole:.0%}" if whole else ""
+    return f"{rate / whole:.0%}" if whole else NONE
 
 
 def _each(seconds: float, requests: int) -> str:
-    return f"{seconds / requests * 1e6:,.0f}" if requests else ""
+    return f"{seconds / requests * 1e6:,.0f}" if requests else NONE
 
 
 def _processor() -> str:

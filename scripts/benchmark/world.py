@@ -1,4 +1,4 @@
-"""A PostgreSQL and a service of our own, with two brokers, their agreements and a secret."""
+"""A PostgreSQL and a service of our own, with two brokers and their agreements, and a crowd of others."""
 
 import os
 import time
@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import httpx
 import msgspec
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.embedded import Addresses, locate
 from app.serving import Service
 from app.settings import Settings
 from app.shared import tokens
 from app.signing import Signer
+from scripts.benchmark.crowd import Size, load
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of people who live for a minute
 REFERRAL = {
@@ -25,6 +27,7 @@ REFERRAL = {
     "deal_type": "purchase",
     "sla_hours": 48,
 }
+SIGNED = 16  # agreements made over HTTP
 CONTACT = {"name": "Nora Client", "email": "nora@client.example", "phone": "+1 555 0100"}
 
 Progress = Callable[[str], None]
@@ -50,41 +53,66 @@ class Person(NamedTuple):
 
 
 class World(NamedTuple):
-    """The service, the server behind it, and who and what is there."""
+    """The service, the server behind it, and who and what is there.
+
+    `signed` are agreements that were made over HTTP, each with a contact that opens; `agreements` says how many more
+    the crowd has, and `organizations` how many there are. `token` is the referee's personal one.
+    """
 
     url: str
+    process: int
     database: Addresses
     referrer: Person
     referee: Person
-    agreement: str
+    token: str
+    signed: list[str]
+    agreements: int
+    organizations: int
+    esign_key: bytes
     signer: Signer
     client: httpx.Client
 
+    @property
+    def token_digest(self) -> str:
+        """What the entrance takes of the personal token."""
+        return f"\\x{tokens.digest(self.token).hex()}"
+
+    @property
+    def superuser_url(self) -> str:
+        """The database itself as the superuser reaches it, past every rule."""
+        return make_conninfo(self.database.superuser_url, dbname=conninfo_to_dict(self.database.app_url)["dbname"])
+
 
 @contextmanager
-def built(home: Path, agreements: int, progress: Progress) -> Iterator[World]:
-    """Start both, durable as in production, and let two brokers make agreements; all is gone afterwards."""
+def built(home: Path, size: Size, progress: Progress, **settings: str) -> Iterator[World]:
+    """Start both, durable as in production, let two brokers make agreements, add the crowd; all is gone afterwards."""
     progress("starting PostgreSQL and the service")
-    with _serving(home) as url, httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+    with _serving(home, settings) as service, httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client:
         database = locate(home)
         if database is None:
             raise RuntimeError(f"the service runs, and no server on {home}")
+        key = Settings(home=home).esign_keys[0]
         referrer, referee = (_broker(client, name) for name in ("north", "south"))
-        signer = Signer(Settings(home=home).esign_keys[0])
-        world = World(url, database, referrer, referee, "", signer, client)
-        progress(f"making {agreements} agreements")
-        signed = [effective(world) for _ in range(agreements)]
-        yield world._replace(agreement=signed[-1])
+        world = World(
+            service.url, service.process, database, referrer, referee, _token(client, referee), [], size.agreements,
+            size.organizations, key, Signer(key), client,
+        )  # fmt: skip
+        world.signed.extend(effective(world) for _ in range(SIGNED))
+        for done in load(world.superuser_url, size):
+            progress(f"loaded {done:,} of {size.agreements:,} agreements")
+        yield world
 
 
 @contextmanager
-def _serving(home: Path) -> Iterator[str]:
+def _serving(home: Path, more: dict[str, str]) -> Iterator[Service]:
+    # Without a line a request, as its peers are run.
     settings = {"BROKERFLOW_HOME": str(home), "BROKERFLOW_LOG_LEVEL": "error", "BROKERFLOW_LOGIN_LIMIT": "1000000"}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BROKERFLOW_")}
-    service = Service(inherited | settings)
+    service = Service(inherited | settings | more)
     service.start()
     try:
-        yield service.wait_until_ready()
+        service.wait_until_ready()
+        yield service
     finally:
         service.stop()
 
@@ -108,18 +136,18 @@ def pending(world: World) -> str:
     return str(accepted["agreement"]["id"])
 
 
-def signature(world: World, agreement: str) -> tuple[dict[str, str], bytes]:
+def signature(signer: Signer, agreement: str) -> tuple[dict[str, str], bytes]:
     """Return headers and body of the webhook that makes an agreement effective."""
     now = time.time()
     signed_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 1))
     body = msgspec.json.encode({"agreement_id": agreement, "signed_at": signed_at, "envelope_id": agreement})
-    return world.signer.headers(f"msg_{agreement}", int(now), body), body
+    return signer.headers(f"msg_{agreement}", int(now), body), body
 
 
 def effective(world: World) -> str:
     """Have an agreement made and signed; return its id."""
     agreement = pending(world)
-    headers, body = signature(world, agreement)
+    headers, body = signature(world.signer, agreement)
     world.client.post("/webhooks/esign", headers=headers, content=body).raise_for_status()
     return agreement
 
@@ -134,6 +162,11 @@ def _broker(client: httpx.Client, name: str) -> Person:
     brokerage = {"name": name, "fein": "12-3456789"}
     _call(client, bearer, "PUT", f"/api/organizations/{organization}/brokerage", brokerage)
     return Person(email, session["token"], session["user"]["id"], organization)
+
+
+def _token(client: httpx.Client, person: Person) -> str:
+    body = {"name": "bench", "expires_in_days": 7, "scopes": ["agreements:read"]}
+    return str(_call(client, person.headers, "POST", "/api/tokens", body)["token"])
 
 
 def _call(client: httpx.Client, headers: dict[str, str], method: str, path: str, body: Any) -> Any:

@@ -23,7 +23,8 @@ tables as (
         c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity
     from pg_class as c
     join schemas as s on s.oid = c.relnamespace
-    where c.relkind in ('r', 'p')
+    -- A partition is as its table is: O9 compares them.
+    where c.relkind in ('r', 'p') and not c.relispartition
 ),
 functions as (
     select p.oid, format('%I.%I(%s)', s.name, p.proname, pg_get_function_identity_arguments(p.oid)) as name,
@@ -57,7 +58,8 @@ select 'not null', format('%s.%I', t.name, a.attname), 'dropped',
 from pg_attribute as a
 join tables as t on t.oid = a.attrelid
 where a.attnum > 0 and not a.attisdropped and a.attnotnull and a.attidentity = ''
-    -- A generated column is as null as its expression; and a primary key says so too.
+    -- In the archive rows arrive with their table. A generated column is as null as its expression; and a primary key says so too.
+    and t.schema <> 'archive'
     and a.attgenerated = ''
     and not exists (select from pg_index as i where i.indrelid = t.oid and i.indisprimary and a.attnum = any (i.indkey::smallint[]))
 
@@ -70,8 +72,15 @@ join tables as t on t.oid = i.indrelid
 where i.indisunique and not exists (select from pg_constraint as k where k.conindid = i.indexrelid)
 
 union all
-select 'trigger', format('%s %I', t.name, g.tgname), 'disabled',
-    format('alter table %s disable trigger %I', t.name, g.tgname), array[g.tgname::text, t.bare]
+-- Of a whole statement each partition has its own.
+select 'trigger', format('%s %I', t.name, g.tgname), 'disabled', concat_ws(
+        '; ', format('alter table %s disable trigger %I', t.name, g.tgname), (
+            select string_agg(format('alter table %s disable trigger %I', p.tgrelid::regclass, p.tgname), '; ')
+            from pg_trigger as p
+            join pg_inherits as i on i.inhrelid = p.tgrelid and i.inhparent = t.oid
+            where p.tgname = g.tgname and p.tgparentid = 0
+        )
+    ), array[g.tgname::text, t.bare]
 from pg_trigger as g
 join tables as t on t.oid = g.tgrelid
 where not g.tgisinternal and g.tgparentid = 0

@@ -7,7 +7,7 @@ with moves as (
     select
         e.agreement_id, e.seq, coalesce(e.payload ->> 'to', e.payload ->> 'status') as status,
         lead(e.seq) over (partition by e.agreement_id order by e.seq) as next_seq
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where e.type in (
         'AGREEMENT_CREATED', 'ESIGN_REQUESTED', 'ESIGN_COMPLETED', 'AGREEMENT_STATUS_CHANGED', 'DISPUTE_OPENED', 'DISPUTE_RESOLVED'
     )
@@ -18,14 +18,14 @@ gated as (
         when e.occurred_at < a.effective_at then format('%s occurred before effectiveness', e.type)
         when m.status is null or m.status not in ('effective', 'success') then format('%s was recorded while %s', e.type, coalesce(m.status, 'nothing'))
     end as finding
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     join agreement.agreements as a on a.id = e.agreement_id
     left join moves as m on m.agreement_id = e.agreement_id and e.seq >= m.seq and (m.next_seq is null or e.seq < m.next_seq)
     where e.type in ('PROPERTY_SHOWN', 'OFFER_MADE', 'ESIGN_COMPLETED', 'DEAL_CLOSED')
 ),
 signatures as (
     select e.agreement_id, count(*) as signed, min(e.occurred_at) as occurred_at
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where e.type = 'ESIGN_COMPLETED'
     group by e.agreement_id
 ),
@@ -45,7 +45,7 @@ recorded as (
     select
         e.agreement_id, e.seq, e.occurred_at, e.recorded_at,
         lag(e.recorded_at) over (partition by e.agreement_id order by e.seq) as previous
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
 ),
 records as (
     select r.agreement_id, r.seq, case

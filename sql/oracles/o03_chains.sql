@@ -1,14 +1,14 @@
 -- O3: A timeline has a gap, a repeat, a broken chain or a head that is not its end.
 -- axioms: A4
 --
--- Every hash is computed again, from the text that a proof carries.
+-- Every hash is computed again, from the text that a proof carries. What is archived is no less a part of its chain.
 with linked as (
     select
         e.agreement_id, e.seq, e.recorded_at, e.previous_hash, e.hash,
         lag(e.seq, 1, 0) over w as previous_seq,
         lag(e.hash) over w as hash_before,
         lead(e.seq) over w is null as is_last
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     window w as (partition by e.agreement_id order by e.seq)
 ),
 links as (
@@ -23,8 +23,8 @@ links as (
 ),
 bodies as (
     select e.agreement_id, e.seq, 'its hash is not that of its text' as finding
-    from agreement.timeline_events as e
-    where e.hash <> sha256(e.previous_hash || convert_to(agreement.event_body(e), 'UTF8'))
+    from archive.all_timeline_events as e
+    where e.hash <> sha256(e.previous_hash || convert_to(agreement.event_body(row(e.*)::agreement.timeline_events), 'UTF8'))
 ),
 heads as (
     select coalesce(h.agreement_id, l.agreement_id) as agreement_id, coalesce(l.seq, h.seq) as seq, case
@@ -43,23 +43,28 @@ agreements as (
 ),
 corrections as (
     select e.agreement_id, e.seq, 'it corrects no earlier event of its agreement' as finding
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where (e.type = 'CORRECTION_ADDED' or e.corrects_seq is not null)
         and not exists (
-            select from agreement.timeline_events as c
+            select from archive.all_timeline_events as c
             where e.type = 'CORRECTION_ADDED' and c.agreement_id = e.agreement_id and c.seq = e.corrects_seq and c.seq < e.seq
         )
 )
-select 'agreement/' || f.agreement_id as subject, f.finding, f.seq
+select coalesce(f.subject, 'agreement/' || f.agreement_id) as subject, f.finding, f.seq
 from (
-    select * from links
+    select null as subject, * from links
     union all
-    select * from bodies
+    select null, * from bodies
     union all
-    select * from heads
+    select null, * from heads
     union all
-    select * from agreements
+    select null, * from agreements
     union all
-    select * from corrections
+    select null, * from corrections
+    union all
+    select 'archive/timeline_events_' || to_char(m.month, 'YYYY_MM'), null, null, 'it has not as many events as were archived'
+    from archive.months as m
+    where m.table_name = 'agreement.timeline_events'
+        and m.rows <> (select count(*) from archive.timeline_events as a where a.agreement_id >= m.from_id and a.agreement_id < m.before_id)
 ) as f
 order by subject, f.seq, f.finding;

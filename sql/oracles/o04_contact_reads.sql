@@ -7,14 +7,14 @@ with moves as (
     select
         e.agreement_id, e.seq, coalesce(e.payload ->> 'to', e.payload ->> 'status') as status,
         lead(e.seq) over (partition by e.agreement_id order by e.seq) as next_seq
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where e.type in (
         'AGREEMENT_CREATED', 'ESIGN_REQUESTED', 'ESIGN_COMPLETED', 'AGREEMENT_STATUS_CHANGED', 'DISPUTE_OPENED', 'DISPUTE_RESOLVED'
     )
 ),
 viewed as (
     select e.agreement_id, e.seq, e.user_id, e.organization_id, e.payload ->> 'read_id' as read_id
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where e.type = 'PII_VIEWED'
 ),
 findings as (
@@ -32,7 +32,7 @@ findings as (
     full join viewed as v on v.read_id = r.id::text
     left join agreement.agreements as a on a.id = coalesce(r.agreement_id, v.agreement_id)
     left join moves as m on m.agreement_id = v.agreement_id and v.seq >= m.seq and (m.next_seq is null or v.seq < m.next_seq)
-    left join shared.audit_log as l
+    left join archive.all_audit_log as l
         on l.action = 'agreement.pii_viewed' and l.outcome = 'done'
         and l.subject = 'agreement/' || v.agreement_id and l.detail ->> 'seq' = v.seq::text
         and l.user_id = r.user_id and l.organization_id = r.organization_id

@@ -7,7 +7,7 @@ with steps as (
     select
         l.subject, (l.detail ->> 'invoice_id') as invoice_id, substring(l.action from 9) as status,
         lag(substring(l.action from 9)) over (partition by l.detail ->> 'invoice_id' order by l.id) as before
-    from shared.audit_log as l
+    from archive.all_audit_log as l
     where l.action like 'invoice.%' and l.outcome = 'done'
 ),
 histories as (
@@ -21,7 +21,7 @@ histories as (
 ),
 last_steps as (
     select distinct on (l.detail ->> 'invoice_id') l.detail ->> 'invoice_id' as invoice_id, substring(l.action from 9) as status
-    from shared.audit_log as l
+    from archive.all_audit_log as l
     where l.action like 'invoice.%' and l.outcome = 'done'
     order by l.detail ->> 'invoice_id', l.id desc
 ),
@@ -48,7 +48,7 @@ told as (
         max(e.payload ->> 'outcome') filter (where e.type = 'DISPUTE_RESOLVED') as outcome,
         max(e.user_id::text) filter (where e.type = 'DISPUTE_RESOLVED') as resolved_by,
         max(e.organization_id::text) filter (where e.type = 'DISPUTE_RESOLVED') as resolved_for
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where e.type in ('DISPUTE_OPENED', 'DISPUTE_RESOLVED')
     group by e.payload ->> 'dispute_id'
 ),
@@ -68,7 +68,7 @@ disputes as (
                     and m.created_at < d.resolved_at - interval '1 minute'
             )
             or exists (
-                select from agreement.timeline_events as e
+                select from archive.all_timeline_events as e
                 where e.agreement_id = d.agreement_id and e.impersonator_id = d.resolved_by
             )
         ) then 'a party judged the dispute'

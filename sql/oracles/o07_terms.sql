@@ -6,7 +6,7 @@ select
     e.payload ->> t.term as was,
     t.present ->> t.term as present
 from agreement.agreements as a
-left join agreement.timeline_events as e on e.agreement_id = a.id and e.seq = 1
+left join archive.all_timeline_events as e on e.agreement_id = a.id and e.seq = 1
 cross join lateral jsonb_build_object(
     'region', a.region, 'referral_id', a.referral_id, 'match_id', a.match_id, 'from_broker_id', a.from_broker_id,
     'to_broker_id', a.to_broker_id, 'fee_rate', a.fee_rate::text, 'protect_days', a.protect_days

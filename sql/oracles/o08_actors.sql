@@ -16,7 +16,7 @@ with actors as (
         when e.credential_kind <> 'esign' and (e.organization_id is null or e.organization_id not in (e.from_broker_id, e.to_broker_id))
             then 'its actor is no party'
     end as finding
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     left join agreement.agreements as a on e.type = 'AGREEMENT_CREATED' and a.id = e.agreement_id
     left join agreement.matches as m on m.id = a.match_id
 ),
@@ -26,9 +26,9 @@ traces as (
         when e.id is null then 'the audit log tells of an event that is not there'
         else 'the audit log names another actor'
     end as finding
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     full join (
-        select * from shared.audit_log where action like 'agreement.%' and outcome = 'done'
+        select * from archive.all_audit_log where action like 'agreement.%' and outcome = 'done'
     ) as l on l.subject = 'agreement/' || e.agreement_id and l.detail ->> 'seq' = e.seq::text and l.action = 'agreement.' || lower(e.type::text)
     where (e.credential_kind, e.credential_id, e.user_id, e.organization_id, e.impersonator_id)
         is distinct from (l.credential_kind, l.credential_id, l.user_id, l.organization_id, l.impersonator_id)
@@ -36,7 +36,7 @@ traces as (
 ),
 audited as (
     select l.subject, null::text as seq, format('%s was %s by nobody', l.action, l.outcome) as finding
-    from shared.audit_log as l
+    from archive.all_audit_log as l
     -- Who logs in is nobody yet, also when that links his identity, and so is a machine that was approved; and the
     -- operator is nobody of ours.
     where l.credential_kind is null
@@ -58,7 +58,7 @@ impersonated as (
                 and l.recorded_at between i.started_at and i.ended_at + interval '15 minutes'
         ) then format('%s was %s by who had no right to act as another', l.action, l.outcome)
     end as finding
-    from shared.audit_log as l
+    from archive.all_audit_log as l
     where l.impersonator_id is not null
 )
 select coalesce(f.subject, 'agreement/' || f.agreement_id) as subject, f.finding, f.seq
@@ -70,5 +70,10 @@ from (
     select null, subject, finding, seq from audited
     union all
     select null, subject, finding, seq from impersonated where finding is not null
+    union all
+    select null, 'archive/audit_log_' || to_char(m.month, 'YYYY_MM'), 'it has not as many rows as were archived', null
+    from archive.months as m
+    where m.table_name = 'shared.audit_log'
+        and m.rows <> (select count(*) from archive.audit_log as a where a.id >= m.from_id and a.id < m.before_id)
 ) as f
 order by 1, f.seq, f.finding;

@@ -3,7 +3,8 @@
 --
 -- Compares the catalog with sql/oracles/manifest.json, which scripts/generate writes from the migrated schema. With
 -- psql: \set manifest `cat sql/oracles/manifest.json`, then \i this file. Indexes for speed, comments and who else may
--- log in are not compared; everything that decides what is allowed is, on PostgreSQL 15 to 18 alike.
+-- log in are not compared; everything that decides what is allowed is, on PostgreSQL 15 to 18 alike. Partitions come and
+-- go with the months, so each is compared with its table: it has every rule of it, and nothing that opens it.
 with own as (
     select n.oid, n.nspname, n.nspowner, n.nspacl
     from pg_catalog.pg_namespace as n
@@ -18,7 +19,67 @@ relations as (
     select c.*, format('%I.%I', own.nspname, c.relname) as name
     from pg_catalog.pg_class as c
     join own on own.oid = c.relnamespace
-    where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'c')
+    where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'c') and not c.relispartition
+),
+partitions as (
+    select i.inhrelid as oid, i.inhparent as parent, c.relacl, c.relowner, format('%I.%I', own.nspname, c.relname) as name
+    from pg_catalog.pg_inherits as i
+    join relations as r on r.oid = i.inhparent and r.relkind = 'p'
+    join pg_catalog.pg_class as c on c.oid = i.inhrelid
+    join own on own.oid = c.relnamespace
+),
+rules as (
+    select
+        c.oid, concat_ws(
+            ', ', 'of ' || c.relowner::regrole, case when c.relpersistence <> 'p' then 'not permanent' end,
+            case when c.relrowsecurity then 'row security' end, case when c.relforcerowsecurity then 'forced' end
+        ) as rule, true as is_alike
+    from pg_catalog.pg_class as c
+    union all
+    -- Of a trigger all but the table that it is on.
+    select t.tgrelid, regexp_replace(pg_get_triggerdef(t.oid), ' ON [^ ]+ ', ' ') || ', enabled ' || t.tgenabled::text, true
+    from pg_catalog.pg_trigger as t
+    where not t.tgisinternal
+    union all
+    select t.tgrelid, 'a trigger of the system is not enabled', true
+    from pg_catalog.pg_trigger as t
+    where t.tgisinternal and t.tgenabled <> 'O'
+    union all
+    -- A partition may have more of them: those of an archived month, and what its month is.
+    select c.conrelid, pg_get_constraintdef(c.oid), false
+    from pg_catalog.pg_constraint as c
+    where c.contype not in ('n', 't')
+    union all
+    select p.polrelid, 'policy ' || p.polname, true
+    from pg_catalog.pg_policy as p
+    where p.polrelid not in (select r.oid from relations as r)
+    union all
+    select x.oid, format('%s is granted to %s', x.privilege_type, case x.grantee when 0 then 'public' else x.grantee::regrole::text end), true
+    from (
+        select p.oid, p.relowner, a.*
+        from partitions as p
+        cross join aclexplode(p.relacl) as a
+        union all
+        select p.oid, p.relowner, a.*
+        from partitions as p
+        join pg_catalog.pg_attribute as c on c.attrelid = p.oid
+        cross join aclexplode(c.attacl) as a
+    ) as x
+    where x.grantee <> x.relowner
+    union all
+    select w.ev_class, 'rule ' || w.rulename, true
+    from pg_catalog.pg_rewrite as w
+),
+undressed as (
+    select p.name, 'it lacks a rule of its table' as finding, r.rule as expected, null as found
+    from partitions as p
+    join rules as r on r.oid = p.parent
+    where not exists (select from rules as x where x.oid = p.oid and x.rule = r.rule)
+    union all
+    select p.name, 'it has what its table has not', null, r.rule
+    from partitions as p
+    join rules as r on r.oid = p.oid
+    where r.is_alike and not exists (select from rules as x where x.oid = p.parent and x.rule = r.rule)
 ),
 columns as (
     select a.*, r.relowner, format('%s.%I', r.name, a.attname) as name
@@ -65,7 +126,7 @@ found as (
         'table', name, concat_ws(
             ', ', 'kind ' || relkind::text, 'of ' || relowner::regrole, case when relpersistence <> 'p' then 'not permanent' end,
             case when relrowsecurity then 'row security' end, case when relforcerowsecurity then 'forced' end,
-            case when relkind in ('v', 'm') then pg_get_viewdef(oid) end, array_to_string(reloptions, ' ')
+            case when relkind in ('v', 'm') then pg_get_viewdef(oid) end, 'by ' || pg_get_partkeydef(oid), array_to_string(reloptions, ' ')
         )
     from relations
     union all
@@ -203,4 +264,7 @@ select
 from expected as e
 full join found as f on f.kind = e.kind and f.name = e.name
 where e.definition is distinct from f.definition
-order by subject;
+union all
+select 'partition/' || u.name, u.finding, u.expected, u.found
+from undressed as u
+order by subject, finding, expected, found;

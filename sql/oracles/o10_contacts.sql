@@ -6,7 +6,7 @@ with moves as (
     select
         e.agreement_id, coalesce(e.payload ->> 'to', e.payload ->> 'status') as status, e.recorded_at,
         lead(e.recorded_at) over (partition by e.agreement_id order by e.seq) as ended_at
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where e.type in (
         'AGREEMENT_CREATED', 'ESIGN_REQUESTED', 'ESIGN_COMPLETED', 'AGREEMENT_STATUS_CHANGED', 'DISPUTE_OPENED', 'DISPUTE_RESOLVED'
     )
@@ -26,7 +26,7 @@ reads as (
 ),
 receipts as (
     select l.subject, l.action, l.detail ->> 'ciphertext_sha256' as ciphertext_sha256
-    from shared.audit_log as l
+    from archive.all_audit_log as l
     where l.action in ('contact.seal', 'contact.shred') and l.outcome = 'done'
 ),
 contacts as (
@@ -44,7 +44,7 @@ contacts as (
             select from agreement.agreements as a
             where a.referral_id = c.referral_id and a.created_at < c.shredded_at - interval '1 minute'
                 and not exists (
-                    select from agreement.timeline_events as e where e.agreement_id = a.id and e.type = 'CONTACT_SHREDDED'
+                    select from archive.all_timeline_events as e where e.agreement_id = a.id and e.type = 'CONTACT_SHREDDED'
                 )
         ) then 'a timeline does not tell that the contact was shredded'
     end as finding

@@ -9,7 +9,7 @@ with told as (
         coalesce(e.payload ->> 'to', e.payload ->> 'status') as status,
         lag(coalesce(e.payload ->> 'to', e.payload ->> 'status')) over w as before,
         lead(e.seq) over w is null as is_last
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where e.type in (
         'AGREEMENT_CREATED', 'ESIGN_REQUESTED', 'ESIGN_COMPLETED', 'AGREEMENT_STATUS_CHANGED', 'DISPUTE_OPENED', 'DISPUTE_RESOLVED'
     )

@@ -23,7 +23,7 @@ from (
     where r.broker_id is distinct from m.broker_id or m.broker_id = m.candidate_broker_id
     union all
     select 'agreement/' || e.agreement_id, format('event %s names other parties', e.seq)
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     join agreement.agreements as a on a.id = e.agreement_id
     where (e.from_broker_id, e.to_broker_id) <> (a.from_broker_id, a.to_broker_id)
     union all

@@ -8,12 +8,12 @@ with credentials as (
 ),
 deeds as (
     select e.credential_id, max(e.recorded_at) as last_at
-    from agreement.timeline_events as e
+    from archive.all_timeline_events as e
     where e.credential_id is not null
     group by e.credential_id
     union all
     select l.credential_id, max(l.recorded_at)
-    from shared.audit_log as l
+    from archive.all_audit_log as l
     where l.credential_id is not null
     group by l.credential_id
 )

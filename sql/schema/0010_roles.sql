@@ -17,6 +17,7 @@ begin
             ('brokerflow_vault', false),    -- owns the clients' contacts and their accessor
             ('brokerflow_auditor', false),  -- reads everything but contacts and credentials
             ('brokerflow_app', true),       -- the HTTP service
+            ('brokerflow_worker', true),    -- makes partitions and archives them, and nothing else
             ('brokerflow_login', true)      -- opens sessions after a login at a provider, and nothing else
     loop
         begin
@@ -41,7 +42,7 @@ declare
 begin
     for v_name in
         select r.rolname from pg_catalog.pg_roles as r
-        where r.rolname in ('brokerflow_app', 'brokerflow_login')
+        where r.rolname in ('brokerflow_app', 'brokerflow_worker', 'brokerflow_login')
             and 'log_parameter_max_length=0' <> all (coalesce(r.rolconfig, '{}'))
         order by r.rolname
     loop
@@ -59,6 +60,8 @@ $$;
 do $$
 begin
     execute format('revoke all on database %I from public', current_database());
-    execute format('grant connect on database %I to brokerflow_app, brokerflow_login, brokerflow_auditor', current_database());
+    execute format(
+        'grant connect on database %I to brokerflow_app, brokerflow_worker, brokerflow_login, brokerflow_auditor', current_database()
+    );
 end;
 $$;

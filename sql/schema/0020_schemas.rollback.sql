@@ -1,3 +1,5 @@
+drop schema archive;
+drop schema partitions;
 drop schema vote;
 drop schema agreement;
 drop schema secretstore;

@@ -10,17 +10,16 @@ as 'select clock_timestamp()';
 
 comment on function shared.clock() is 'Axiom A3: business time is the database''s. Every recorded time comes from here, none from a caller.';
 
--- A UUIDv7 by RFC 9562: 48 bits of milliseconds, 12 bits of the fraction below them, then the
--- variant and 62 random bits, which a version 4 UUID has in the same place. PostgreSQL has its own from 18 only.
+-- A UUIDv7 by RFC 9562: 48 bits of milliseconds, 12 bits of the fraction below them, then the variant and 62 random
+-- bits, which a version 4 UUID has in the same place. Times 512 / 125, microseconds are milliseconds and those twelve
+-- bits at once. One expression, so that PostgreSQL inlines it. It has its own from 18 only.
 create function shared.uuidv7() returns uuid
 language sql volatile parallel safe
 as $$
-    select encode(
-        int8send(((t.microseconds / 1000) << 16) | (7 << 12) | ((t.microseconds % 1000) * 4096 / 1000))
-        || substring(uuid_send(gen_random_uuid()) from 9),
-        'hex'
+    select (
+        overlay(lpad(to_hex((extract(epoch from clock_timestamp()) * 1000000)::bigint * 512 / 125), 15, '0') placing '7' from 13 for 0)
+        || substring(gen_random_uuid()::text from 20)
     )::uuid
-    from (select (extract(epoch from clock_timestamp()) * 1000000)::bigint as microseconds) as t
 $$;
 
 comment on function shared.uuidv7() is 'A time-ordered identifier, so that keys arrive at the right edge of their index.';

@@ -1,3 +1,8 @@
+drop table archive.months;
+drop view archive.all_audit_log;
+drop view archive.all_outbox;
+drop table archive.audit_log;
+drop table archive.outbox;
 drop table shared.audit_log;
 drop table shared.outbox;
 drop table shared.idempotency_keys;

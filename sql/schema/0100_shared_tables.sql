@@ -64,7 +64,7 @@ create table shared.organizations (
     slug text not null,
     created_at timestamptz not null default shared.clock(),
     constraint organizations_slug_key unique (slug),
-    constraint organizations_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
+    constraint organizations_slug_is_lowercase_letters_digits_and_hyphens check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
     constraint organizations_title_is_present check (title ~ '\S' and length(title) <= 200)
 );
 
@@ -92,7 +92,7 @@ create table shared.projects (
     created_at timestamptz not null default shared.clock(),
     constraint projects_slug_once_an_organization unique (organization_id, slug),
     constraint projects_organization_key unique (id, organization_id),
-    constraint projects_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
+    constraint projects_slug_is_lowercase_letters_digits_and_hyphens check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63),
     constraint projects_name_is_present check (name ~ '\S' and length(name) <= 200)
 );
 
@@ -115,7 +115,7 @@ create table shared.environments (
     constraint environments_slug_once_a_project unique (project_id, slug),
     constraint environments_organization_key unique (id, organization_id),
     constraint environments_type_key unique (id, type),
-    constraint environments_slug_is_a_label check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63)
+    constraint environments_slug_is_lowercase_letters_digits_and_hyphens check (slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' and length(slug) <= 63)
 );
 
 -- Serve the foreign key, and the environments of a project, in order.
@@ -186,14 +186,17 @@ comment on table shared.idempotency_keys is 'Responses that were sent, each stor
 comment on constraint idempotency_keys_once_an_actor on shared.idempotency_keys is
     'Axiom A6: a command with an Idempotency-Key happens once. The key is its actor''s own, and the response commits with the effect or not at all.';
 
+-- By month of the event: its id is a UUIDv7, whose first 48 bits are the time. So no key needs the time beside it, and
+-- two messages of one event meet in one partition. 0800_partitions makes the months; what belongs to none is caught.
 create table shared.outbox (
-    id uuid primary key default shared.uuidv7(),
-    topic text not null,
     event_id uuid not null,
+    topic text not null,
     payload jsonb not null,
     created_at timestamptz not null default shared.clock(),
-    constraint outbox_one_message_per_event unique (event_id)
-);
+    constraint outbox_one_message_per_event primary key (event_id)
+) partition by range (event_id);
+
+create table partitions.outbox_default partition of shared.outbox default;
 
 comment on table shared.outbox is 'Messages that must leave. Insert is granted to nobody: triggers behind the timeline write it.';
 
@@ -219,9 +222,44 @@ create table shared.audit_log (
     request_id text,
     constraint audit_log_outcome_is_known check (outcome in ('done', 'denied')),
     constraint audit_log_denial_has_a_reason check (outcome <> 'denied' or reason is not null)
-);
+) partition by range (id);
+
+create table partitions.audit_log_default partition of shared.audit_log default;
 
 -- Serves "what happened to this": the subject's rows in order.
 create index audit_log_subject_idx on shared.audit_log (subject, id);
 
 comment on table shared.audit_log is 'Who did what, and who was refused what. Written by triggers and by record_denial, by nobody directly.';
+
+-- Where months go that are archived, whole: a partition keeps its constraints, so these have none of their own.
+-- Waived primary_keys: archive.outbox. Its partitions have theirs.
+-- Waived primary_keys: archive.audit_log. Likewise.
+create table archive.outbox (like shared.outbox) partition by range (event_id);
+create table archive.audit_log (like shared.audit_log) partition by range (id);
+
+comment on table archive.outbox is 'Messages of archived months.';
+comment on table archive.audit_log is 'The audit log of archived months.';
+
+create view archive.all_outbox with (security_invoker = true) as
+select * from shared.outbox union all select * from archive.outbox;
+
+create view archive.all_audit_log with (security_invoker = true) as
+select * from shared.audit_log union all select * from archive.audit_log;
+
+comment on view archive.all_outbox is 'Every message, archived or not.';
+comment on view archive.all_audit_log is 'The whole audit log, archived or not.';
+
+create table archive.months (
+    table_name text not null,
+    month date not null,
+    from_id uuid not null,
+    before_id uuid not null,
+    rows bigint,    -- counted after the move, when nobody waits for it
+    archived_at timestamptz not null default shared.clock(),
+    constraint months_pkey primary key (table_name, month),
+    constraint months_month_is_its_first_day check (extract(day from month) = 1),
+    constraint months_rows_are_counted check (rows >= 0),
+    constraint months_bounds_are_in_order check (from_id < before_id)
+);
+
+comment on table archive.months is 'Which months of which tables were archived, with the bounds of their ids and how many rows there were.';

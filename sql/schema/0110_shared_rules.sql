@@ -47,6 +47,32 @@ comment on trigger audit_log_written_once on shared.audit_log is
 comment on trigger audit_log_never_emptied on shared.audit_log is
     'Axiom A7: every read of a contact has a committed audit row. TRUNCATE fires no row trigger, so it has its own.';
 
+-- An archived month arrives as a partition, with all of its rows: none is inserted.
+create trigger archived_audit_log_kept
+before insert or update or delete on archive.audit_log
+for each row execute function shared.refuse_change();
+
+create trigger archived_audit_log_never_emptied
+before truncate on archive.audit_log
+for each statement execute function shared.refuse_change();
+
+create trigger archived_outbox_kept
+before insert or update or delete on archive.outbox
+for each row execute function shared.refuse_change();
+
+create trigger archived_outbox_never_emptied
+before truncate on archive.outbox
+for each statement execute function shared.refuse_change();
+
+comment on trigger archived_audit_log_kept on archive.audit_log is
+    'Axiom A7: every read of a contact has a committed audit row. What is archived is neither added to nor changed nor removed, also not by the owner.';
+comment on trigger archived_audit_log_never_emptied on archive.audit_log is
+    'Axiom A7: every read of a contact has a committed audit row. TRUNCATE fires no row trigger, so the archive has its own.';
+comment on trigger archived_outbox_kept on archive.outbox is
+    'Axiom A5: an effect leaves only through the outbox. What is archived is neither added to nor changed nor removed, also not by the owner.';
+comment on trigger archived_outbox_never_emptied on archive.outbox is
+    'Axiom A5: an effect leaves only through the outbox. TRUNCATE fires no row trigger, so the archive has its own.';
+
 -- The audit log's only writer. Crosses into a table that its callers may not write; the actor comes from the seal.
 create function shared.write_audit(
     action text, subject text, outcome text default 'done', reason text default null, detail jsonb default '{}', request_id text default null
@@ -71,7 +97,7 @@ grant execute on function shared.write_audit(text, text, text, text, jsonb, text
 -- The same for many subjects at once, by an actor whom the vault has just proved. A subject that has a reason was denied.
 -- In plpgsql, which keeps its plan: before PostgreSQL 18 a function in SQL is planned at each call.
 create function shared.write_audits(
-    actor shared.actor, action text, subjects text[], reasons text[], details jsonb[], request_id text
+    actor shared.actor, action text, subjects text[], reasons text[], details jsonb[], request_ids text[]
 ) returns void
 language plpgsql volatile security definer
 set search_path = '' set plan_cache_mode = force_generic_plan
@@ -83,16 +109,16 @@ begin
     )
     select (write_audits.actor).kind, (write_audits.actor).credential_id, (write_audits.actor).user_id,
         (write_audits.actor).organization_id, (write_audits.actor).environment_id, (write_audits.actor).branch_id, (write_audits.actor).impersonator_id,
-        write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail, write_audits.request_id
-    from unnest(write_audits.subjects, write_audits.reasons, write_audits.details) as w (subject, reason, detail);
+        write_audits.action, w.subject, case when w.reason is null then 'done' else 'denied' end, w.reason, w.detail, w.request_id
+    from unnest(write_audits.subjects, write_audits.reasons, write_audits.details, write_audits.request_ids) as w (subject, reason, detail, request_id);
 end;
 $$;
 
-comment on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) is
+comment on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text[]) is
     'Crosses into the audit log: one row a subject. Granted to the vault alone, which names the actor that it proved, for reads of many secrets.';
 
-revoke execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) from public;
-grant execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text) to brokerflow_vault;
+revoke execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text[]) from public;
+grant execute on function shared.write_audits(shared.actor, text, text[], text[], jsonb[], text[]) to brokerflow_vault;
 
 -- A foreign key cannot require a child, and the founder could not insert himself: the policy asks for an admin.
 create function shared.organizations_founder_is_owner() returns trigger
@@ -213,7 +239,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    perform pg_notify('outbox', new.id::text);
+    perform pg_notify('outbox', new.event_id::text);
     return null;
 end;
 $$;
@@ -222,4 +248,4 @@ create trigger outbox_announce
 after insert on shared.outbox
 for each row execute function shared.outbox_announce();
 
-comment on trigger outbox_announce on shared.outbox is 'Axiom A5: an effect leaves only through the outbox. Listeners are told the message''s id, and nothing else.';
+comment on trigger outbox_announce on shared.outbox is 'Axiom A5: an effect leaves only through the outbox. Listeners are told the event''s id, and nothing else.';

@@ -147,7 +147,11 @@ begin
     end if;
     insert into shared.memberships as m (organization_id, user_id, role)
     values (add_member.organization_id, v_user_id, add_member.role)
+    on conflict on constraint memberships_pkey do nothing
     returning m.* into v_membership;
+    if not found then
+        perform shared.refuse('memberships_pkey', 'who is added is a member already', 'unique_violation');
+    end if;
     return v_membership;
 end;
 $$;

@@ -1,5 +1,9 @@
 revoke all on all tables in schema shared from brokerflow_app, brokerflow_guard, brokerflow_auditor;
+revoke all on archive.outbox, archive.audit_log, archive.all_outbox, archive.all_audit_log, archive.months from brokerflow_auditor;
 
+drop policy select_auditor on archive.months;
+drop policy select_auditor on archive.audit_log;
+drop policy select_auditor on archive.outbox;
 drop policy select_auditor on shared.audit_log;
 drop policy select_auditor on shared.outbox;
 drop policy select_auditor on shared.idempotency_keys;
@@ -37,6 +41,9 @@ drop policy select_guard on shared.users;
 drop policy select_colleague on shared.users;
 drop policy select_anyone on shared.axioms;
 
+alter table archive.months disable row level security;
+alter table archive.audit_log disable row level security;
+alter table archive.outbox disable row level security;
 alter table shared.audit_log disable row level security;
 alter table shared.outbox disable row level security;
 alter table shared.idempotency_keys disable row level security;

@@ -14,6 +14,9 @@ alter table shared.platform_admins enable row level security;
 alter table shared.idempotency_keys enable row level security;
 alter table shared.outbox enable row level security;
 alter table shared.audit_log enable row level security;
+alter table archive.outbox enable row level security;
+alter table archive.audit_log enable row level security;
+alter table archive.months enable row level security;
 
 -- Everybody may know the rules.
 -- Waived policies_open_to_the_service: shared.axioms select_anyone. They are printed in the README.
@@ -122,7 +125,11 @@ create policy select_auditor on shared.platform_admins for select to brokerflow_
 create policy select_auditor on shared.idempotency_keys for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.outbox for select to brokerflow_auditor using (true);
 create policy select_auditor on shared.audit_log for select to brokerflow_auditor using (true);
+create policy select_auditor on archive.outbox for select to brokerflow_auditor using (true);
+create policy select_auditor on archive.audit_log for select to brokerflow_auditor using (true);
+create policy select_auditor on archive.months for select to brokerflow_auditor using (true);
 grant select on
     shared.users, shared.organizations, shared.memberships, shared.projects, shared.environments, shared.preview_branches,
-    shared.platform_admins, shared.idempotency_keys, shared.outbox, shared.audit_log
+    shared.platform_admins, shared.idempotency_keys, shared.outbox, shared.audit_log,
+    archive.outbox, archive.audit_log, archive.all_outbox, archive.all_audit_log, archive.months
 to brokerflow_auditor;

@@ -7,13 +7,19 @@ set local role brokerflow_guard;
 create table apiauth.passwords (
     user_id uuid primary key references shared.users (id) on delete cascade,
     salt bytea not null,
+    method text not null,
     key_digest bytea not null,
     changed_at timestamptz not null default shared.clock(),
     constraint passwords_salt_is_16_bytes check (octet_length(salt) = 16),
+    constraint passwords_method_is_argon2id check (method ~ '^[$]argon2id[$]v=19[$]m=[1-9][0-9]{0,7},t=[1-9][0-9]{0,3},p=1$'),
     constraint passwords_stored_as_digest check (octet_length(key_digest) = 32)
 );
 
+-- Serves the methods of those who have no password: each has his next neighbour's.
+create index passwords_salt_idx on apiauth.passwords (salt);
+
 comment on table apiauth.passwords is 'The service stretches a password with argon2id over the salt; this is the SHA-256 of the outcome.';
+comment on column apiauth.passwords.method is 'How it was stretched, as PHC strings say it, so that what stretching costs may rise and nobody is locked out.';
 comment on constraint passwords_stored_as_digest on apiauth.passwords is
     'Axiom A10: no credential at rest can be replayed. A password is stored as the digest of its argon2id key.';
 
@@ -38,7 +44,7 @@ create table apiauth.impersonations (
     started_at timestamptz not null default shared.clock(),
     ends_at timestamptz not null,
     stopped_at timestamptz,
-    constraint impersonations_of_another check (user_id <> admin_id),
+    constraint impersonations_user_id_is_of_another check (user_id <> admin_id),
     constraint impersonations_reason_is_present check (reason ~ '\S' and length(reason) <= 500),
     constraint impersonations_last_an_hour_at_most check (ends_at > started_at and ends_at <= started_at + interval '1 hour')
 );

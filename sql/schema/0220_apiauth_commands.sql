@@ -4,25 +4,42 @@
 
 set local role brokerflow_guard;
 
--- An unknown address gets a salt too, always the same one, so that the answer does not tell who has an account.
-create function apiauth.password_salt(email text) returns bytea
+create type apiauth.stretching as (salt bytea, method text);
+
+comment on type apiauth.stretching is 'Over which 16 bytes and how the service stretches a password; no method while nobody has one.';
+
+-- An unknown address gets a salt too, always the same one, so that the answer does not tell who has an account. Nor does
+-- the work that a login takes: salts lie evenly, so with the method of whose salt comes next as many strangers as
+-- accounts in a hundred are stretched in each way.
+create function apiauth.find_stretching(email text) returns apiauth.stretching
 language sql stable security definer
 set search_path = ''
 as $$
-    select coalesce(
-        (
-            select p.salt
-            from shared.users as u
-            join apiauth.passwords as p on p.user_id = u.id
-            where shared.address_key(u.email) = shared.address_key(password_salt.email)
-        ),
-        substring(apiauth.derived('salt ' || shared.address_key(password_salt.email)) from 1 for 16)
-    )
+    select s.salt, s.method
+    from (
+        select p.salt, p.method, 1 as choice
+        from shared.users as u
+        join apiauth.passwords as p on p.user_id = u.id
+        where shared.address_key(u.email) = shared.address_key(find_stretching.email)
+        union all
+        select
+            d.salt,
+            coalesce(
+                (select n.method from apiauth.passwords as n where n.salt > d.salt order by n.salt limit 1),
+                (select n.method from apiauth.passwords as n order by n.salt limit 1)
+            ),
+            2
+        from (
+            select substring(apiauth.derived('salt ' || shared.address_key(find_stretching.email)) from 1 for 16)
+        ) as d (salt)
+    ) as s
+    order by s.choice
+    limit 1
 $$;
 
-comment on function apiauth.password_salt(text) is 'The 16 bytes over which the service stretches a password with argon2id.';
+comment on function apiauth.find_stretching(text) is 'Crosses into the guard''s table: how a password is stretched before it is proved; for an unknown address as for a known one.';
 
-create function apiauth.register(email text, full_name text, salt bytea, key bytea) returns shared.users
+create function apiauth.register(email text, full_name text, salt bytea, key bytea, method text) returns shared.users
 language plpgsql volatile security definer
 set search_path = ''
 as $$
@@ -32,14 +49,33 @@ begin
     insert into shared.users as u (email, full_name)
     values (register.email, register.full_name)
     returning u.* into v_user;
-    insert into apiauth.passwords (user_id, salt, key_digest)
-    values (v_user.id, register.salt, sha256(register.key));
+    insert into apiauth.passwords (user_id, salt, method, key_digest)
+    values (v_user.id, register.salt, register.method, sha256(register.key));
     return v_user;
 end;
 $$;
 
-comment on function apiauth.register(text, text, bytea, bytea) is
+comment on function apiauth.register(text, text, bytea, bytea, text) is
     'Axiom A9: who asks is proved. Registration makes a user without membership or role; there is no argument to ask for one.';
+
+-- The password stays the same, so changed_at does. Of two logins at once the second finds another key, and nothing to do.
+create function apiauth.restretch_password(email text, key bytea, salt bytea, stretched bytea, method text) returns boolean
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+    update apiauth.passwords as p
+    set salt = restretch_password.salt, method = restretch_password.method, key_digest = sha256(restretch_password.stretched)
+    from shared.users as u
+    where u.id = p.user_id
+        and shared.address_key(u.email) = shared.address_key(restretch_password.email)
+        and p.key_digest = sha256(restretch_password.key);
+    return found;
+end;
+$$;
+
+comment on function apiauth.restretch_password(text, bytea, bytea, bytea, text) is
+    'Axiom A10: passwords are proved to the database. Whoever proves one may have it stretched anew, when what that costs has risen; false where he does not.';
 
 -- A ticket has no row to lock. It was live when it entered, which was after its transaction began.
 create function apiauth.hold_ticket(user_id uuid, session_id uuid) returns void
@@ -632,7 +668,8 @@ $$;
 comment on function apiauth.keep_key_halves(bytea[]) is 'Trusts exactly these halves from now on: JWTs and tickets of others are refused.';
 
 revoke execute on function
-    apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
+    apiauth.find_stretching(text), apiauth.register(text, text, bytea, bytea, text),
+    apiauth.restretch_password(text, bytea, bytea, bytea, text),
     apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(text[], bytea),
     apiauth.list_sessions(text[], timestamptz[], bytea), apiauth.revoke_sessions(uuid, text[], bytea),
     apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(uuid, integer),
@@ -645,7 +682,8 @@ revoke execute on function
     apiauth.trust_key_halves(bytea[])
 from public;
 grant execute on function
-    apiauth.password_salt(text), apiauth.register(text, text, bytea, bytea),
+    apiauth.find_stretching(text), apiauth.register(text, text, bytea, bytea, text),
+    apiauth.restretch_password(text, bytea, bytea, bytea, text),
     apiauth.open_session(text, bytea, bytea, interval, interval), apiauth.close_session(text[], bytea),
     apiauth.list_sessions(text[], timestamptz[], bytea), apiauth.revoke_sessions(uuid, text[], bytea),
     apiauth.create_personal_token(text, bytea, text, text[], interval), apiauth.list_personal_tokens(uuid, integer),

@@ -4,7 +4,7 @@ drop function secretstore.list_wrapped_keys(text, uuid, integer, integer);
 drop function secretstore.find_secret(text, uuid);
 drop function secretstore.visible_scope(uuid);
 drop function secretstore.take_reads(bytea);
-drop function secretstore.grant_reads(bytea, text[], uuid, integer, text, text, uuid[], integer[]);
+drop function secretstore.grant_reads(bytea, text[], uuid, integer, text[], text[], uuid[], integer[]);
 drop function secretstore.destroy_version(text, uuid, integer, text, text);
 drop function secretstore.undelete_secret(text, uuid, text, text);
 drop function secretstore.delete_secret(text, uuid, integer, text, text);

@@ -45,9 +45,12 @@ as 'select secretstore.scope_of(shared.current_actor(), acting_scope.right_neede
 
 comment on function secretstore.acting_scope(text, uuid) is 'The scope that the proved actor asks for.';
 
+-- No concat, which is stable: PostgreSQL inlines no function that claims more than what it calls.
 create function secretstore.subject_of(organization_id uuid, environment_id uuid, key text) returns text
 language sql immutable parallel safe
-as $$ select concat('secret/', organization_id, '/', coalesce(environment_id::text, '-'), '/', key) $$;
+as $$
+    select 'secret/' || coalesce(organization_id::text, '') || '/' || coalesce(environment_id::text, '-') || '/' || coalesce(key, '')
+$$;
 
 comment on function secretstore.subject_of(uuid, uuid, text) is 'What the audit log calls a key, be there a secret or not.';
 
@@ -244,10 +247,11 @@ comment on function secretstore.destroy_version(text, uuid, integer, text, text)
     'Axiom A11: a secret''s value is sealed. Destroys the key of one version for good; its row stays as a tombstone.';
 
 -- Never refuses for a key: what is not granted is told and audited with its reason, whether one key is asked or many.
+-- Several requests of one caller may ask at once, so each key comes with the request that it is of; a key may come twice.
 -- The plan is the same for one key and for a hundred, by the indexes; to be asked for a better one each time costs more
 -- than the read.
 create function secretstore.grant_reads(
-    digest bytea, keys text[], environment_id uuid, version integer, request_id text, address text,
+    digest bytea, keys text[], environment_id uuid, version integer, request_ids text[], addresses text[],
     held_ids uuid[] default '{}', held_versions integer[] default '{}'
 ) returns table (key text, refusal text, is_held boolean)
 language plpgsql volatile security definer
@@ -285,7 +289,7 @@ begin
             coalesce((grant_reads.held_ids[k.n], grant_reads.held_versions[k.n]) = (v.secret_id, v.version), false) as is_held,
             secretstore.subject_of(v_scope.organization_id, v_scope.environment_id, k.key) as subject,
             jsonb_strip_nulls(jsonb_build_object(
-                'version', coalesce(grant_reads.version, s.version), 'address', grant_reads.address
+                'version', coalesce(grant_reads.version, s.version), 'address', nullif(grant_reads.addresses[k.n], '')
             )) as detail
         from unnest(grant_reads.keys) with ordinality as k (key, n)
         left join secretstore.secrets as s on s.scope_id = v_scope.id and s.key = k.key
@@ -293,7 +297,7 @@ begin
             on v.secret_id = s.id and v.version = coalesce(grant_reads.version, s.version)
         order by k.n
     ) as f;
-    perform shared.write_audits(v_actor, 'secret.read', v_subjects, v_refusals, v_details, grant_reads.request_id);
+    perform shared.write_audits(v_actor, 'secret.read', v_subjects, v_refusals, v_details, grant_reads.request_ids);
     insert into secretstore.read_grants (digest, secret_ids, versions)
     select grant_reads.digest, array_agg(g.id), array_agg(g.version)
     from unnest(v_ids, v_versions, v_refusals, v_held) as g (id, version, refusal, is_held)
@@ -312,7 +316,7 @@ begin
 end;
 $$;
 
-comment on function secretstore.grant_reads(bytea, text[], uuid, integer, text, text, uuid[], integer[]) is
+comment on function secretstore.grant_reads(bytea, text[], uuid, integer, text[], text[], uuid[], integer[]) is
     'Axiom A11: reads and denials are audited. Writes a row for each key, done or denied, and grants what may be read to the holder of the number whose SHA-256 this is; not what he says to hold already, if it is what would be read.';
 
 create function secretstore.take_reads(number bytea)
@@ -442,7 +446,7 @@ revoke execute on function
     secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text),
     secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, text, text),
     secretstore.destroy_version(text, uuid, integer, text, text),
-    secretstore.grant_reads(bytea, text[], uuid, integer, text, text, uuid[], integer[]), secretstore.take_reads(bytea),
+    secretstore.grant_reads(bytea, text[], uuid, integer, text[], text[], uuid[], integer[]), secretstore.take_reads(bytea),
     secretstore.record_denial(text, text, uuid, text, text, text)
 from public;
 grant execute on function
@@ -451,6 +455,6 @@ grant execute on function
     secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text),
     secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, text, text),
     secretstore.destroy_version(text, uuid, integer, text, text),
-    secretstore.grant_reads(bytea, text[], uuid, integer, text, text, uuid[], integer[]), secretstore.take_reads(bytea),
+    secretstore.grant_reads(bytea, text[], uuid, integer, text[], text[], uuid[], integer[]), secretstore.take_reads(bytea),
     secretstore.record_denial(text, text, uuid, text, text, text)
 to brokerflow_app;

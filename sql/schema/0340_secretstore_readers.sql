@@ -7,7 +7,7 @@
 
 set local role brokerflow_owner;
 
--- Crosses into the audit log.
+-- Crosses into the audit log, the archived months of it included.
 create function shared.members_at(organization_id uuid, moment timestamptz)
 returns table (user_id uuid, role shared.member_role, since timestamptz)
 language sql stable security definer
@@ -17,7 +17,7 @@ as $$
     from (
         select distinct on (l.detail ->> 'user_id')
             (l.detail ->> 'user_id')::uuid, (l.detail ->> 'to')::shared.member_role as role, l.recorded_at
-        from shared.audit_log as l
+        from archive.all_audit_log as l
         where l.subject = 'organization/' || members_at.organization_id and l.action like 'membership.%'
             and l.recorded_at <= members_at.moment
         order by l.detail ->> 'user_id', l.id desc
@@ -40,7 +40,7 @@ as $$
             case when l.user_id is null then l.credential_kind::text else 'user' end as kind,
             coalesce(l.user_id, case l.credential_kind when 'jwt' then l.environment_id else l.credential_id end) as id,
             l.outcome, l.recorded_at
-        from shared.audit_log as l
+        from archive.all_audit_log as l
         where l.subject = accesses_until.subject and l.action = accesses_until.action and l.recorded_at <= accesses_until.moment
     ) as a
     group by a.kind, a.id
@@ -53,8 +53,8 @@ create function shared.last_told(subject text, actions text[], moment timestampt
 language sql stable security definer
 set search_path = ''
 as $$
-    select l
-    from shared.audit_log as l
+    select l.*
+    from archive.all_audit_log as l
     where l.subject = last_told.subject and l.action = any (last_told.actions) and l.outcome = 'done'
         and l.recorded_at <= last_told.moment
     order by l.id desc

@@ -2,6 +2,8 @@ revoke references (id) on agreement.referrals from brokerflow_vault;
 drop table agreement.invoices;
 drop table agreement.disputes;
 drop table agreement.contact_reads;
+drop view archive.all_timeline_events;
+drop table archive.timeline_events;
 drop table agreement.timeline_events;
 drop table agreement.timeline_heads;
 drop table agreement.referral_transitions;

@@ -210,11 +210,15 @@ create table agreement.timeline_heads (
     recorded_at timestamptz not null,
     hash bytea not null,
     constraint timeline_heads_hash_is_sha256 check (octet_length(hash) = 32)
-);
+-- Half of each page is free, so that a head moves within its own: no index entry, and the next one prunes the dead.
+) with (fillfactor = 50);
 
 comment on table agreement.timeline_heads is
     'Axiom A4: the timeline is gapless and hash-chained. The last event''s number, time and hash; granted to nobody, moved by the timeline''s trigger.';
 
+-- By month of the agreement, so that a partition holds whole chains and every key and check stays within it. The
+-- agreement's id is a UUIDv7 of the database's, and its first 48 bits are the time; no role may choose one.
+-- 0800_partitions makes the months; what belongs to none is caught, also what follows on a month that was archived.
 create table agreement.timeline_events (
     agreement_id uuid not null references agreement.agreements (id) on delete restrict,
     seq integer not null,
@@ -236,33 +240,42 @@ create table agreement.timeline_events (
     previous_hash bytea not null,
     hash bytea not null,
     constraint timeline_events_gapless primary key (agreement_id, seq),
-    constraint timeline_events_id_key unique (id),
-    constraint timeline_events_corrects_same_agreement foreign key (agreement_id, corrects_seq)
-        references agreement.timeline_events (agreement_id, seq) on delete restrict,
+    -- That no two have one id is the outbox's to say, where each event has its message under it.
     constraint timeline_events_correction_cites check ((type = 'CORRECTION_ADDED') = (corrects_seq is not null)),
-    constraint timeline_events_correction_looks_back check (corrects_seq < seq),
+    -- A foreign key would say no more, and would not see a month that was archived.
+    constraint timeline_events_correction_looks_back check (corrects_seq between 1 and seq - 1),
     constraint timeline_events_payload_is_an_object check (jsonb_typeof(payload) = 'object'),
     constraint timeline_events_occurred_by_recording check (isfinite(occurred_at) and occurred_at <= recorded_at),
     -- Years before Christ, to which an offset can lead, are beyond RFC 3339: none could read the timeline any more.
     constraint timeline_events_occurred_in_readable_time check (occurred_at >= '1900-01-01 00:00:00+00')
-);
+) partition by range (agreement_id);
 
--- Serve a party's feed across agreements, in order of recording; and the corrections of an event.
+create table partitions.timeline_events_default partition of agreement.timeline_events default;
+
+-- Serve a party's feed across agreements, in order of recording.
 create index timeline_events_from_broker_id_idx on agreement.timeline_events (from_broker_id, id);
 create index timeline_events_to_broker_id_idx on agreement.timeline_events (to_broker_id, id);
-create index timeline_events_corrects_idx on agreement.timeline_events (agreement_id, corrects_seq) where corrects_seq is not null;
 
 comment on table agreement.timeline_events is 'What happened to each agreement, as it was recorded.';
 comment on constraint timeline_events_gapless on agreement.timeline_events is
     'Axiom A4: the timeline is written once, gapless 1..n per agreement. No two events share a number.';
-comment on constraint timeline_events_corrects_same_agreement on agreement.timeline_events is
-    'Axiom A4: the timeline is written once. A mistake is mended by a correction, which cites an event of the same agreement.';
 comment on constraint timeline_events_correction_cites on agreement.timeline_events is
     'Axiom A4: the timeline is written once. A correction says what it corrects, and nothing else does.';
 comment on constraint timeline_events_correction_looks_back on agreement.timeline_events is
-    'Axiom A4: the timeline is written once. A correction cites an earlier event.';
+    'Axiom A4: the timeline is written once. A mistake is mended by a correction, which cites an earlier number of the same agreement; the numbers have no gap, so there is such an event.';
 comment on constraint timeline_events_occurred_by_recording on agreement.timeline_events is
     'Axiom A3: business time is the database''s. Nothing is recorded before it occurred.';
+
+-- As in shared: months that are archived keep their constraints.
+-- Waived primary_keys: archive.timeline_events. Its partitions have theirs.
+create table archive.timeline_events (like agreement.timeline_events) partition by range (agreement_id);
+
+comment on table archive.timeline_events is 'Whole chains of agreements of archived months, up to the archiving.';
+
+create view archive.all_timeline_events with (security_invoker = true) as
+select * from agreement.timeline_events union all select * from archive.timeline_events;
+
+comment on view archive.all_timeline_events is 'Every event, archived or not.';
 
 create table agreement.contact_reads (
     id uuid primary key default shared.uuidv7(),

@@ -4,6 +4,8 @@ drop trigger timeline_heads_never_emptied on agreement.timeline_heads;
 drop trigger timeline_heads_never_deleted on agreement.timeline_heads;
 drop trigger timeline_heads_move_with_events on agreement.timeline_heads;
 drop function agreement.timeline_heads_move_with_events();
+drop trigger archived_timeline_events_never_emptied on archive.timeline_events;
+drop trigger archived_timeline_events_kept on archive.timeline_events;
 drop trigger timeline_events_never_emptied on agreement.timeline_events;
 drop trigger timeline_events_written_once on agreement.timeline_events;
 drop trigger timeline_events_gated on agreement.timeline_events;

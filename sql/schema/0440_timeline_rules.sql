@@ -139,6 +139,20 @@ comment on trigger timeline_events_written_once on agreement.timeline_events is
 comment on trigger timeline_events_never_emptied on agreement.timeline_events is
     'Axiom A4: the timeline is written once. TRUNCATE is refused, also to the owner.';
 
+-- An archived month arrives as a partition, with all of its events: none is inserted.
+create trigger archived_timeline_events_kept
+before insert or update or delete on archive.timeline_events
+for each row execute function shared.refuse_change();
+
+create trigger archived_timeline_events_never_emptied
+before truncate on archive.timeline_events
+for each statement execute function shared.refuse_change();
+
+comment on trigger archived_timeline_events_kept on archive.timeline_events is
+    'Axiom A4: the timeline is written once. What is archived is neither added to nor changed nor removed, also not by the owner.';
+comment on trigger archived_timeline_events_never_emptied on archive.timeline_events is
+    'Axiom A4: the timeline is written once. TRUNCATE fires no row trigger, so the archive has its own.';
+
 -- A head that moved without an event would break the chain; who may write it is nobody, but the owner is somebody.
 create function agreement.timeline_heads_move_with_events() returns trigger
 language plpgsql

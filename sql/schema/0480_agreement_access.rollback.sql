@@ -1,11 +1,13 @@
 revoke all on
     agreement.brokers, agreement.broker_registrations, agreement.referrals, agreement.matches, agreement.agreements,
-    agreement.transitions, agreement.referral_transitions, agreement.timeline_heads, agreement.timeline_events, agreement.contact_reads, agreement.disputes, agreement.invoices
+    agreement.transitions, agreement.referral_transitions, agreement.timeline_heads, agreement.timeline_events, agreement.contact_reads, agreement.disputes, agreement.invoices,
+    archive.timeline_events, archive.all_timeline_events
 from brokerflow_app, brokerflow_auditor;
 
 drop policy select_auditor on agreement.invoices;
 drop policy select_auditor on agreement.disputes;
 drop policy select_auditor on agreement.contact_reads;
+drop policy select_auditor on archive.timeline_events;
 drop policy select_auditor on agreement.timeline_events;
 drop policy select_auditor on agreement.timeline_heads;
 drop policy select_auditor on agreement.agreements;
@@ -46,6 +48,7 @@ drop policy select_anyone on agreement.brokers;
 alter table agreement.invoices disable row level security;
 alter table agreement.disputes disable row level security;
 alter table agreement.contact_reads disable row level security;
+alter table archive.timeline_events disable row level security;
 alter table agreement.timeline_events disable row level security;
 alter table agreement.timeline_heads disable row level security;
 alter table agreement.referral_transitions disable row level security;

@@ -14,6 +14,7 @@ alter table agreement.transitions enable row level security;
 alter table agreement.referral_transitions enable row level security;
 alter table agreement.timeline_heads enable row level security;
 alter table agreement.timeline_events enable row level security;
+alter table archive.timeline_events enable row level security;
 alter table agreement.contact_reads enable row level security;
 alter table agreement.disputes enable row level security;
 alter table agreement.invoices enable row level security;
@@ -159,10 +160,12 @@ create policy select_auditor on agreement.matches for select to brokerflow_audit
 create policy select_auditor on agreement.agreements for select to brokerflow_auditor using (true);
 create policy select_auditor on agreement.timeline_heads for select to brokerflow_auditor using (true);
 create policy select_auditor on agreement.timeline_events for select to brokerflow_auditor using (true);
+create policy select_auditor on archive.timeline_events for select to brokerflow_auditor using (true);
 create policy select_auditor on agreement.contact_reads for select to brokerflow_auditor using (true);
 create policy select_auditor on agreement.disputes for select to brokerflow_auditor using (true);
 create policy select_auditor on agreement.invoices for select to brokerflow_auditor using (true);
 grant select on
     agreement.brokers, agreement.broker_registrations, agreement.referrals, agreement.matches, agreement.agreements,
-    agreement.timeline_heads, agreement.timeline_events, agreement.contact_reads, agreement.disputes, agreement.invoices
+    agreement.timeline_heads, agreement.timeline_events, agreement.contact_reads, agreement.disputes, agreement.invoices,
+    archive.timeline_events, archive.all_timeline_events
 to brokerflow_auditor;

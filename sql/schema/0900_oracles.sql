@@ -1,5 +1,5 @@
 -- What the oracles need beyond the auditor's eyes: contacts and credentials by description, and a place for results.
--- depends: 0610_vote_access
+-- depends: 0800_partitions
 
 set local role brokerflow_vault;
 

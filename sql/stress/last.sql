@@ -9,9 +9,9 @@ limit 50;
 
 -- name: outbox()
 -- The last fifty messages.
-select o.created_at, o.id, o.topic, o.event_id
+select o.created_at, o.topic, o.event_id
 from shared.outbox as o
-order by o.id desc
+order by o.event_id desc
 limit 50;
 
 -- name: audit()

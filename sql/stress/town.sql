@@ -3,7 +3,7 @@
 -- name: register(email, name, key)
 -- Register a person. No password was stretched for the key: it is random.
 select u.id
-from apiauth.register(:email, :name, decode(repeat('00', 16), 'hex'), :key) as u;
+from apiauth.register(:email, :name, decode(repeat('00', 16), 'hex'), :key, '$argon2id$v=19$m=65536,t=3,p=1') as u;
 
 -- name: log_in(email, key, digest)
 -- Open a session.

@@ -10,7 +10,7 @@ from tests.schema.test_a09_tenants import PUBLIC, SCHEMAS, populate
 COLUMNS = (
     "select c.oid::regclass::text, array_agg(quote_ident(a.attname) order by a.attnum) from pg_class as c "
     "join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped "
-    f"where c.relkind = 'r' and c.relnamespace::regnamespace::text in {SCHEMAS} "
+    f"where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in {SCHEMAS} "
     "and has_column_privilege('brokerflow_app', c.oid, a.attnum, 'select') group by c.oid order by 1"
 )
 # Each would say a row's value in its error, or stumble over it, were it asked before row security is.

@@ -117,7 +117,7 @@ vacuum full agreement.agreements
 ABSENT = ["create extension dblink", "create extension postgres_fdw", "create language plpython3u"]
 GRANTS = (
     "select format('grant all on %s to public', c.oid::regclass) from pg_class as c "
-    f"where c.relkind = 'r' and c.relnamespace::regnamespace::text in {SCHEMAS} "
+    f"where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in {SCHEMAS} "
     "union all select format('grant execute on function %s to public', p.oid::regprocedure) from pg_proc as p "
     f"where p.pronamespace::regnamespace::text in {SCHEMAS} "
     "union all select format('grant all on schema %s to public', n.oid::regnamespace) from pg_namespace as n "

@@ -62,7 +62,7 @@ def filled(route: Route, belongings: dict[str, list[str]]) -> str:
 def rows(look: Look, belongings: dict[str, list[str]]) -> list[tuple[object, ...]]:
     """Return all that is the others', but for what tells who was refused."""
     tables = look.execute(
-        "select c.oid::regclass::text from pg_class as c where c.relkind = 'r' "
+        "select c.oid::regclass::text from pg_class as c where c.relkind in ('r', 'p') and not c.relispartition "
         "and c.relowner::regrole::text ~ '^brokerflow_' and c.oid::regclass::text <> 'shared.audit_log' order by 1"
     ).fetchall()
     ids = "|".join(each for group in belongings.values() for each in group)

@@ -38,8 +38,10 @@ KEYS = (
 )
 # Which triggers keep a table from its own owner: 8 refuses DELETE, 16 UPDATE, 32 TRUNCATE.
 KEPT = (
-    "select t.tgrelid::regclass::text, t.tgname::text, t.tgtype, c.relowner::regrole::text from pg_trigger as t "
-    "join pg_class as c on c.oid = t.tgrelid where t.tgfoid = 'shared.refuse_change'::regproc and t.tgqual is null"
+    "select t.tgrelid::regclass::text, t.tgname::text, t.tgtype, c.relowner::regrole::text, c.relkind = 'p' "
+    "from pg_trigger as t join pg_class as c on c.oid = t.tgrelid "
+    "where t.tgfoid = 'shared.refuse_change'::regproc and t.tgqual is null "
+    f"and c.relnamespace::regnamespace::text in {SCHEMAS}"
 )
 
 
@@ -69,11 +71,12 @@ async def test_what_is_written_once_its_owner_cannot_rewrite_either(stage: Stage
     columns = {table: column for table, _, column in await stage.run(KEYS)}
     kept = await stage.run(KEPT)
     assert len(kept) > 20
-    for table, proposition, kind, owner in kept:
+    for table, proposition, kind, owner, is_partitioned in kept:
         await Actor(stage, None, owner).enter()
         for attack in (*CHANGES, *REMOVALS):
             mark = 32 if attack.startswith("truncate") else 16 if attack in CHANGES else 8
-            if kind & mark and not attack.startswith(("select", "insert")):
+            is_idle = attack.startswith(("select", "insert")) or (is_partitioned and "from only" in attack)
+            if kind & mark and not is_idle:
                 tried = attack.format(table=table, column=columns[table])
                 told = await state_of(stage, tried)
                 # What others refer to is not emptied alone: PostgreSQL says so before the trigger does.

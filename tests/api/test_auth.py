@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from app import queries
-from app.apiauth import passwords
+from app.apiauth import passwords, routes
 from app.shared import tokens
 from tests.api.conftest import (
     FAST,
@@ -160,7 +160,7 @@ def test_a_wrong_password_and_an_unknown_email_take_the_same_work(
 
     known, unknown = work_of("rita@north.example"), work_of("nobody@north.example")
     assert known == unknown == work_of("nobody@north.example")
-    assert [name for name, *_ in known][-3:] == ["password_salt", "argon2id", "open_session"]
+    assert [name for name, *_ in known][-3:] == ["find_stretching", "argon2id", "open_session"]
     assert salts[1] == salts[2] != salts[0], "each email has a salt of its own, and keeps it"
 
 
@@ -172,6 +172,51 @@ def test_a_password_costs_what_rfc_9106_recommends(monkeypatch: pytest.MonkeyPat
     cost = passwords.Cost(3, 64 * 1024)
     expected = hash_secret_raw(b"password", b"s" * 16, 3, 65536, 1, 32, Type.ID)
     assert passwords._stretched(b"password", b"s" * 16, cost) == expected
+
+
+def test_what_a_password_costs_may_rise_and_nobody_is_locked_out(
+    client: httpx.Client, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for email in ("rita@north.example", "seth@south.example"):
+        register(client, email)
+    dearer = passwords.Cost(rounds=2, kibibytes=16)
+    monkeypatch.setattr(passwords, "COST", dearer)
+    register(client, "tom@north.example")
+    wrong = {"email": "rita@north.example", "password": "not the password"}
+    problem(client.post("/auth/login", json=wrong), 401, "unauthenticated")
+    assert kept(look) == {"rita": FAST.method, "seth": FAST.method, "tom": dearer.method}
+    for _ in range(2):
+        assert log_in(client, "rita@north.example")
+    assert log_in(client, "tom@north.example")
+    assert kept(look) == {"rita": dearer.method, "seth": FAST.method, "tom": dearer.method}
+    monkeypatch.setattr(passwords, "COST", FAST)
+    assert log_in(client, "rita@north.example"), "and fall again"
+
+
+def kept(look: Look) -> dict[str, str]:
+    """How each password is kept, by the name of whose it is."""
+    statement = "select split_part(email, '@', 1), method from apiauth.passwords join shared.users on id = user_id"
+    return dict(look.execute(statement.encode()).fetchall())
+
+
+def test_a_password_that_costs_more_finds_no_place_and_is_proved_all_the_same(
+    client: httpx.Client, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(client, "rita@north.example")
+    monkeypatch.setattr(passwords, "COST", passwords.Cost(rounds=2, kibibytes=16))
+    opened, taken = routes._open_session, []
+
+    async def crowded(*arguments: Any) -> Any:
+        while passwords._places.acquire(blocking=False):
+            taken.append(True)
+        return await opened(*arguments)
+
+    monkeypatch.setattr(routes, "_open_session", crowded)
+    try:
+        assert log_in(client, "rita@north.example")
+        assert kept(look) == {"rita": FAST.method}
+    finally:
+        passwords._places.release(len(taken))
 
 
 def test_too_many_logins_at_once_are_told_to_come_back(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

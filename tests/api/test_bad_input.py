@@ -172,6 +172,14 @@ def mistyped(value: Any) -> list[Any]:
 
 
 @pytest.mark.usefixtures("unchanged")
+def test_a_wrong_word_is_answered_with_those_that_there_are(rita: Caller, routes: list[Route]) -> None:
+    [adding] = [route for route in routes if route.method == "POST" and "role" in route.body]
+    told = problem(rita.post(adding.path, json=adding.body | {"role": "boss"}), 422, "invalid")["errors"]
+    sentence = "Invalid enum value 'boss': it is one of admin, agent, owner, viewer"
+    assert told == [{"field": "role", "message": sentence}]
+
+
+@pytest.mark.usefixtures("unchanged")
 def test_every_wrong_field_is_named_at_once(client: httpx.Client) -> None:
     response = client.post("/auth/register", json={"email": 1, "full_name": None, "role": "owner"})
     assert fields(problem(response, 422, "invalid")) == ["email", "full_name", "password", "role"]

@@ -29,7 +29,8 @@ OF_SECRET_KEYS = {"accounts:read", "accounts:write", "agreements:read", "secrets
 
 # What a request ends when it is let in: a credential that is asked for once more each time.
 ENDING: dict[str, Kind] = {
-    "DELETE /api/tokens/current": "personal_token", "POST /auth/logout": "session", "DELETE /api/sessions": "session",
+    "DELETE /api/tokens/current": "personal_token", "DELETE /api/impersonations/current": "session",
+    "POST /auth/logout": "session", "DELETE /api/sessions": "session",
 }  # fmt: skip
 REVOKED = "revoked_at = now()"
 MAIN = {"X-Branch": "main"}
@@ -57,6 +58,15 @@ ANSWERS = {
 }
 
 
+# What a platform admin is answered who acts as the user, where it is not the scopes that make the difference.
+TO_IMPERSONATORS = {
+    "DELETE /api/impersonations/current": (200, ""),
+    "DELETE /api/sessions": (403, "forbidden"),
+    "DELETE /api/sessions/{session_id:uuid}": (403, "forbidden"),
+}
+OF_IMPERSONATORS = {"agreements:read", "agreements:write"}
+
+
 class Route(NamedTuple):
     """A route that takes a credential, and a request that it would read."""
 
@@ -79,6 +89,7 @@ class Held(NamedTuple):
     scopes: set[str] | None = None
     headers: Mapping[str, str] = {}
     refused: tuple[int, str] | None = None
+    answers: Mapping[str, tuple[int, str]] = ANSWERS
 
 
 def example(schema: Json, definitions: Json) -> Any:
@@ -136,7 +147,7 @@ def expected(route: Route, held: Held) -> tuple[int, str]:
         return held.refused
     if held.scopes is not None and not set(route.taken.scopes) <= held.scopes:
         return 403, "insufficient_scope"
-    return ANSWERS.get(str(route)) or ((404, "not_found") if "{" in route.path else (200, ""))
+    return held.answers.get(str(route)) or ((404, "not_found") if "{" in route.path else (200, ""))
 
 
 class Organization:
@@ -187,6 +198,12 @@ def live(organization: Organization) -> Iterator[Held]:
     for scopes in (OF_SECRET_KEYS, {"secrets:read"}):
         yield Held(f"jwt {len(scopes)}", "jwt", organization.jwt(production, scopes), scopes)
     yield Held("public", "public_key", staging["public_key"], set())
+
+
+def impersonate(judge: Caller, user: Caller) -> str:
+    """Let a platform admin, logged in once more, act as a user."""
+    body, own = {"user_id": user.user_id, "reason": "a call"}, bearer(log_in(judge, judge.email))
+    return str(created(judge.post("/api/impersonations", json=body, headers=own))["token"])
 
 
 def elsewhere(held: Held) -> Held:
@@ -285,16 +302,22 @@ def brought_to(route: Route, credentials: Sequence[Held]) -> Iterator[Held]:
 
 
 def test_every_route_answers_every_credential_as_it_says(
-    organization: Organization, client: httpx.Client, look: Look, tmp_path: Path
+    organization: Organization, judge: Caller, client: httpx.Client, look: Look, tmp_path: Path
 ) -> None:
     every, wrong = list(routes(tmp_path / "described")), []
     [founding] = [route.body for route in every if str(route) == "POST /api/organizations"]
     created(organization.owner.post("/api/organizations", json=founding))
-    good = list(live(organization))
+    acting = Held(
+        "acting", "session", impersonate(judge, organization.owner), OF_IMPERSONATORS,
+        answers={**ANSWERS, **TO_IMPERSONATORS},
+    )  # fmt: skip
+    good = [*live(organization), acting]
     first = {held.kind: held for held in reversed(good)}.values()
     credentials = [*good, *map(elsewhere, first), *branched(organization), *ended(organization, client, look)]
 
     def again(held: Held) -> str:
+        if held is acting:
+            return impersonate(judge, organization.owner)
         return log_in(client, organization.owner.email) if held.scopes is None else organization.personal(held.scopes)
 
     assert len(every) > 40

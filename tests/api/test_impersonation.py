@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.conftest import Caller, Json, Look, bearer, created, log_in, problem, register, serving
+from tests.api.conftest import Caller, Json, Look, bearer, created, fields, log_in, problem, register, serving
 from tests.api.steps import CONTACT, accept, append, invite, read_contact, refer
 from tests.conftest import Database
 from tests.redis import running_redis
@@ -89,7 +89,8 @@ def test_only_a_platform_admin_may_in_his_own_session(referee: Caller, referrer:
         assert problem(start(caller, referee), 403, "forbidden")["axiom"] == "A9"
     token = created(referee.post("/api/tokens", json={"name": "x", "expires_in_days": 1}))["token"]
     answer = referrer.post("/api/impersonations", json={}, headers=bearer(token))
-    problem(answer, 401, "unauthenticated")
+    told = problem(answer, 401, "unauthenticated")["detail"]
+    assert told == "This takes a session, not a personal access token."
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_bad_input_is_told_by_its_field(judge: Caller, referee: Caller, body: Js
 def test_of_nobody_and_of_oneself_nothing_comes(judge: Caller) -> None:
     unknown = {"user_id": "019b3c5e-7d10-7a42-9c1f-5b8f0d6e2a11"}
     problem(start(judge, judge, **unknown), 404, "not_found")
-    assert start(judge, judge).status_code == 422
+    assert fields(problem(start(judge, judge), 422, "invalid")) == ["user_id"]
     assert judge.get("/api/me").is_success
 
 

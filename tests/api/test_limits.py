@@ -72,6 +72,15 @@ def test_an_attempt_counts_whatever_becomes_of_it(database: Database, tmp_path: 
         assert log_in(client).status_code == 200
 
 
+def test_an_account_has_its_attempts_once_in_whatever_spelling(database: Database, tmp_path: Path) -> None:
+    """A spelling that the database takes for the account gives nobody attempts of its own."""
+    spellings = ("rita@north.example", "RITA@north.example", "\uff32ita@north.example", "r\u0131ta@north.example")
+    with serving(database, tmp_path, login_limit=12) as address, httpx.Client(base_url=address) as client:
+        register(client, spellings[0])
+        statuses = [log_in(client, email, "wrong password").status_code for email in spellings]
+    assert statuses == [401, 401, 429, 401], "the last is another's"
+
+
 def test_a_credential_has_so_many_requests_a_minute(database: Database, tmp_path: Path, look: Look) -> None:
     with serving(database, tmp_path, rate_limit=4) as address, httpx.Client(base_url=address) as client:
         register(client, "rita@north.example")

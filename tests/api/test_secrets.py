@@ -18,6 +18,8 @@ CANARY = "canary-7f3a-Zaunkönig"
 VALUES = [
     "null", "true", "0", '""', "[]", "{}", '"plain"', "12345678901234567890123", "1.50", "-0.0", "1e400", "1E-7",
     '{"a": {"b": [1, {"c": null}]}, "d": [[], {}]}', '{"b":1, "a" : 2}', '{"a":1,"a":2}', '"\\u0000"', '"\\u00e9"',
+    '{"\\ud83d\\ude00":["\\uD83D\\uDE00"]}', "-0", "1.10", "-1E+400", "[ 1 , 2 ]",
+    "9007199254740993", '{"":""}', '"\U0010ffff\ufffe\u2028"',
     '"é 漢字 🐦 \\" \\\\ \\/ \\n"', '"infinity"', "[" * 64 + "]" * 64, '"' + "x" * (1024 * 1024 - 2) + '"',
 ]  # fmt: skip
 
@@ -142,8 +144,22 @@ def test_whatever_json_comes_back_to_the_byte(owner: Caller, text: str) -> None:
         ("01", 400, "malformed", "JSON"),
         ('"\\x"', 400, "malformed", "JSON"),
         ("", 400, "malformed", "JSON"),
+        ('"\\ud800"', 400, "malformed", "JSON"),
+        ('"\\udfff\\ud83d"', 400, "malformed", "JSON"),
+        ('{"\\udc00":1}', 400, "malformed", "JSON"),
     ],
-    ids=["large", "deep list", "deep object", "word", "number", "escape", "nothing"],
+    ids=[
+        "large",
+        "deep list",
+        "deep object",
+        "word",
+        "number",
+        "escape",
+        "nothing",
+        "half a pair",
+        "pair the wrong way",
+        "half a pair in a name",
+    ],
 )
 def test_what_is_no_value_is_refused_with_the_limit(
     owner: Caller, value: str, status: int, code: str, told: str

@@ -151,7 +151,7 @@ def test_a_megabyte_commits_and_notify_carries_an_id_only(referrer: Caller, pend
     event = created(append(referrer, pending, "CLIENT_CONTACTED", payload={"text": text}))
     assert event["payload"]["text"] == text
     [notice] = list(look.notifies(timeout=5, stop_after=1))
-    row = look.execute("select event_id::text from shared.outbox where id = %s", [notice.payload]).fetchone()
+    row = look.execute("select event_id::text from shared.outbox where event_id = %s", [notice.payload]).fetchone()
     assert row == (event["id"],)
     assert UUID(notice.payload).version == 7
     assert verify(proof_of(referrer, pending)).is_intact

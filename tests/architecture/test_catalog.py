@@ -5,8 +5,8 @@ import re
 from tests.architecture.conftest import Ask
 
 ROLES = (
-    "brokerflow_owner", "brokerflow_guard", "brokerflow_vault", "brokerflow_app", "brokerflow_login",
-    "brokerflow_auditor",
+    "brokerflow_owner", "brokerflow_guard", "brokerflow_vault", "brokerflow_app", "brokerflow_worker",
+    "brokerflow_login", "brokerflow_auditor",
 )  # fmt: skip
 VAULTED = (
     "agreement.contacts", "secretstore.master_keys", "secretstore.read_grants",
@@ -103,7 +103,7 @@ def test_every_definer_function_says_what_it_crosses(ask: Ask) -> None:
     # Their comments say what they answer; the note above each in sql/schema says what it crosses.
     assert set(silent) <= {
         "shared.write_audit(text,text,text,text,jsonb,text)", "shared.member_role_in(uuid)",
-        "shared.find_user_by_email(text)", "apiauth.password_salt(text)", "apiauth.list_personal_tokens(uuid,integer)",
+        "shared.find_user_by_email(text)", "apiauth.list_personal_tokens(uuid,integer)",
     }  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def test_the_names_of_constraints_triggers_and_indexes_are_unique(ask: Ask) -> N
 def test_a_trigger_and_its_function_share_a_name(ask: Ask) -> None:
     rows = ask(
         "select t.tgname, p.proname, obj_description(t.oid, 'pg_trigger') from pg_trigger as t "
-        "join pg_proc as p on p.oid = t.tgfoid where not t.tgisinternal"
+        "join pg_proc as p on p.oid = t.tgfoid where not t.tgisinternal and t.tgparentid = 0"
     )
     apart = {
         trigger: function
@@ -239,7 +239,7 @@ def test_the_service_writes_columns_and_deletes_what_leaves_no_trace_only(ask: A
 
 def test_what_nobody_may_write_is_granted_to_nobody(ask: Ask) -> None:
     readable = ask(
-        "select c.oid::regclass::text from pg_class as c where c.relkind = 'r' "
+        "select c.oid::regclass::text from pg_class as c where c.relkind in ('r', 'p') "
         "and c.relnamespace::regnamespace::text = any (%(ours)s) "
         "and not has_any_column_privilege('brokerflow_app', c.oid, 'select, insert, update, references')"
     )
@@ -260,7 +260,7 @@ def test_every_grant_to_write_stands_behind_a_policy(ask: Ask) -> None:
         from pg_class as c
         cross join unnest(%(roles)s::text[]) as r (name)
         cross join (values ('a', 'insert'), ('w', 'update'), ('r', 'select')) as w (command, privilege)
-        where c.relkind = 'r' and c.relnamespace::regnamespace::text = any (%(ours)s)
+        where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text = any (%(ours)s)
             and c.relowner <> r.name::regrole
             and has_any_column_privilege(r.name, c.oid, w.privilege)
             and not exists (
@@ -282,7 +282,9 @@ def test_our_roles_are_no_more_than_they_are_said_to_be(ask: Ask) -> None:
     )
     assert {name for name, *_ in rows} == set(ROLES)
     assert [name for name, _, is_mighty in rows if is_mighty] == []
-    assert {name for name, can_log_in, _ in rows if can_log_in} == {"brokerflow_app", "brokerflow_login"}
+    assert {name for name, can_log_in, _ in rows if can_log_in} == {
+        "brokerflow_app", "brokerflow_worker", "brokerflow_login",
+    }  # fmt: skip
 
 
 def test_no_role_of_ours_is_a_member_of_another(ask: Ask) -> None:

@@ -89,7 +89,11 @@ def test_the_axioms_are_those_of_the_database(variables: Variables, database: Da
     told = json.loads(run(variables, "axioms", "--json").stdout)
     with psycopg.connect(database.superuser_url) as connection:
         axioms = connection.execute("select id, rule from shared.axioms order by length(id), id").fetchall()
-        commented = connection.execute("select count(*) from pg_description where description like 'Axiom A%:%'")
+        commented = connection.execute(
+            "select count(*) from pg_description as d where d.description like 'Axiom A%:%' and not exists ("
+            "select from pg_trigger as t join pg_class as c on c.oid = t.tgrelid "
+            "where t.oid = d.objoid and d.classoid = 'pg_trigger'::regclass and c.relispartition)"
+        )
         assert [(each["id"], each["rule"]) for each in told] == axioms
         assert commented.fetchone() == (sum(len(each["enforced_by"]) for each in told),)
     assert all(each["enforced_by"] for each in told)

@@ -138,6 +138,27 @@ def test_tokens_are_made_listed_and_revoked(machine: Machine) -> None:
     refused(machine.run("token", "list", "--url", machine.url, BROKERFLOW_TOKEN=token), 1, "(unauthenticated)")
 
 
+def test_nothing_but_the_answer_is_told_however_a_service_was_found(machine: Machine) -> None:
+    """Also where the configuration says where it is, and how much is to be logged."""
+    here = {"BROKERFLOW_PORT": machine.url.rpartition(":")[2], "BROKERFLOW_LOG_LEVEL": "info"}
+    login = machine.run("login", "--name", "x", **here)
+    assert login.stdout.startswith(f"Open {machine.url}/device ")
+    told = machine.run(
+        "token", "list", "--json", BROKERFLOW_TOKEN=json.loads(machine.file.read_text())[0]["token"], **here
+    )
+    assert (login.stderr, told.stderr) == ("", "")
+    wrong = machine.run("login", "--scopes", "secrets:peek", "--url", machine.url, **here)
+    assert wrong.stderr == "brokerflow: A field is not acceptable. (invalid, scopes must hold: scopes are known)\n"
+
+
+def test_what_is_listed_is_whole_however_narrow_the_terminal(machine: Machine) -> None:
+    done(machine.run("login", "--url", machine.url, "--name", "a machine with quite a long name"))
+    [token] = json.loads(done(machine.run("token", "list", "--json")))
+    for columns in ("60", "80", "200"):
+        listed = done(machine.run("token", "list", COLUMNS=columns))
+        assert [part for part in (token["id"], token["name"], " ".join(token["scopes"])) if part not in listed] == []
+
+
 def test_a_token_goes_to_the_service_that_it_is_for_alone(machine: Machine) -> None:
     done(machine.run("login", "--url", machine.url))
     refused(machine.run("token", "list", "--url", NOWHERE), 2, "a token is needed")

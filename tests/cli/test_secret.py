@@ -114,6 +114,45 @@ def test_a_command_runs_with_secrets_in_its_environment_alone(secret: Secret) ->
     ended = secret("run", "--prefix", "app/", "--", sys.executable, "-c", "raise SystemExit(7)")
     assert ended.returncode == 7
     assert secret("run", "--prefix", "app/", "--", "no-such-command").returncode == 2
+    without = json.loads(done(secret("run", "--prefix", "app", "--", sys.executable, "-c", script)))
+    assert (without["DB_HOST"], without["PORT"]) == ("db.example", "5432")
+
+
+def test_a_command_does_not_run_with_other_variables_than_were_meant(secret: Secret) -> None:
+    for key, value in {"app/db-host": CANARY, "app/db_host": CANARY, "nul/a": "\0"}.items():
+        done(secret("set", key, stdin=value))
+    for prefix, status, told in [
+        ("app/", 2, "several keys would be one variable: app/db-host, app/db_host."),
+        ("nul/", 2, "a variable holds no NUL, as there is in nul/a."),
+        ("ap/", 1, "no key begins with ap/."),
+    ]:
+        refused = secret("run", "--prefix", prefix, "--", "echo", "it ran")
+        assert (refused.returncode, refused.stdout, refused.stderr) == (status, "", f"brokerflow: {told}\n")
+    assert secret("export", "--plain", "--prefix", "ap/").stderr == "brokerflow: no key begins with ap/.\n"
+
+
+def test_a_command_says_nothing_but_what_was_asked(url: str, token: str) -> None:
+    """At the level that is the default, a line of log a request is not asked for."""
+    told = {"BROKERFLOW_TOKEN": token, "BROKERFLOW_LOG_LEVEL": "info"}
+    assert run(told, "secret", "set", "k", "--url", url, stdin=CANARY).stderr == "k is at version 1.\n"
+    shown = run(told, "secret", "versions", "--url", url, "k")
+    assert shown.stderr == ""
+    [row] = shown.stdout.splitlines()[1:]
+    assert all(len(part) in {1, 27, 36} for part in row.split()), "into a pipe nothing is cut off"
+
+
+def test_bytes_that_are_no_text_are_refused_in_a_sentence(url: str, token: str, tmp_path: Path) -> None:
+    (tmp_path / "value").write_bytes(b"\xff" + CANARY.encode())
+    for given in ([], ["--file", str(tmp_path / "value")], ["--json"]):
+        refused = subprocess.run(
+            [*COMMAND, "secret", "set", "k", "--url", url, *given],
+            env=environment({"BROKERFLOW_TOKEN": token}),
+            input=(tmp_path / "value").read_bytes(),
+            capture_output=True,
+            check=False,
+        )
+        assert (refused.returncode, refused.stderr.count(b"\n")) == (2, 1), refused.stderr
+        assert CANARY.encode() not in refused.stderr
 
 
 def test_a_version_is_destroyed_after_a_question(secret: Secret) -> None:
@@ -187,19 +226,20 @@ def test_a_dotenv_file_is_imported(secret: Secret, tmp_path: Path) -> None:
         ("A=1\nB='open\n", "line 2 of the file is no assignment"),
         ('{"a": tru}', "neither a JSON object"),
         ("[1]", "line 1 of the file is no assignment"),
-        ('{"new": 1, "a b": 2}', "1 of 2 secrets were put before it."),
+        ('{"new": 1, "a b": 2}', "'a b' is no key"),
     ]:
         file.write_text(text)
         failed = secret("import", str(file))
         assert (failed.returncode in {1, 2}, told in failed.stderr) == (True, True), failed.stderr
         assert CANARY not in failed.stderr
-    assert done(secret("get", "new", "--json")) == "1\n"
+    assert "(not_found)" in secret("get", "new").stderr, "nothing is put of a file that cannot be put whole"
 
 
 def test_what_goes_wrong_is_told_in_a_sentence(secret: Secret, token: str) -> None:
     for finished, status, told in [
         (secret("set", "k", "--json", stdin=CANARY), 2, "is not JSON"),
-        (secret("set", "a b", stdin="1"), 1, "must hold: key is a path"),
+        *((secret("set", key, stdin="1"), 2, f"{key!r} is no key: it takes") for key in ("a b", "", "a/../b", "ключ")),
+        (secret("get", "a/versions"), 2, "at its end none of destroy, rollback,"),
         (secret("set", "k", "--expect", "1", stdin="1"), 1, "There is no such secret now. (version_mismatch)"),
         (run({"BROKERFLOW_TOKEN": token}, "secret", "get", "--url", NOWHERE, "k"), 1, "does not answer"),
         (run({}, "secret", "get", "k"), 2, "a token is needed"),

@@ -32,6 +32,8 @@ def test_both_kinds_of_loggers_write_one_line_each(capsys: pytest.CaptureFixture
         structlog.get_logger("ours").info("ours", number=1)
         logging.getLogger("theirs").warning("theirs %s", 2)
         structlog.get_logger("ours").debug("unheard")
+        for library in ("httpx", "httpcore.http11", "uvicorn", "yoyo"):
+            logging.getLogger(library).info("chatter")
     ours, theirs = lines(capsys)
     assert (ours["event"], ours["number"], ours["level"]) == ("ours", 1, "info")
     assert (theirs["event"], theirs["logger"], theirs["level"]) == ("theirs 2", "theirs", "warning")

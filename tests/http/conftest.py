@@ -18,6 +18,7 @@ from psycopg import sql
 from pydantic import SecretStr
 from structlog.testing import LogCapture
 
+from app.apiauth import passwords
 from app.main import create_app
 from app.settings import Settings
 from app.shared import health, tokens
@@ -76,7 +77,8 @@ def enrolled(app_url: str) -> Person:
     key = secrets.token_bytes(32)
     with psycopg.connect(app_url, autocommit=True) as connection:
         connection.execute(
-            "select apiauth.register(%s, %s, %s, %s)", [person.email, "A B", secrets.token_bytes(16), key]
+            "select apiauth.register(%s, %s, %s, %s, %s)",
+            [person.email, "A B", secrets.token_bytes(16), key, passwords.COST.method],
         )
         connection.execute(
             "select apiauth.open_session(%s, %s, %s, '1 hour', '1 day')",

@@ -55,6 +55,7 @@ USUAL = {
     "token_digest": "sha256('new token')", "secret_digest": "sha256('new secret')", "secret_hint": "'abcd'",
     "public_digest": "sha256('new public')", "public_hint": "'abcd'", "grace": "'1 day'",
     "email": "'newcomer@example.org'", "full_name": "'x'", "salt": "decode(md5('x'), 'hex')",
+    "method": "'$argon2id$v=19$m=8,t=1,p=1'", "stretched": "sha256('stretched')",
     "bucket": "'x'", "act": "'x'", "is_approved": "true", "one_time": "true", "half": HALF,
     "tickets": "'{}'", "seen_at": "'{}'", "ticket": "null", "held_ticket": "null",
 
@@ -166,7 +167,7 @@ ask(
 ask("secretstore.delete_secret")
 ask("secretstore.undelete_secret", key="'key-8'")
 ask("secretstore.destroy_version", version="1")
-ask("secretstore.grant_reads", keys="'{key-7,key-8}'")
+ask("secretstore.grant_reads", keys="'{key-7,key-8}'", request_ids="'{r,r}'", addresses='\'{"",""}\'')
 ask("secretstore.take_reads", number="sha256('no grant')")
 pages("secretstore.list_secrets", at="'key-20'")
 ask("secretstore.list_secrets", "referrer", "a prefix", prefix="'key-9'")
@@ -190,7 +191,9 @@ ask("secretstore.keep_master_key", "nobody", id="'0123456789abcdef'", proof="sha
 # apiauth
 ask("apiauth.take_attempt", "nobody")
 ask("apiauth.take_own_attempt")
-ask("apiauth.password_salt", "nobody", email="'user-7@example.net'")
+ask("apiauth.find_stretching", "nobody", email="'user-7@example.net'")
+ask("apiauth.find_stretching", "nobody", "unknown", email="'nobody@example.net'")
+ask("apiauth.restretch_password", "nobody", email="'user-7@example.net'", key="sha256('password7')")
 ask("apiauth.register", "nobody", email="'new@example.org'", key="sha256('new')")
 ask("apiauth.request_device", "nobody", "", lifetime="'90 days'")
 ask("apiauth.find_device", user_digest="sha256('code7')")

@@ -95,8 +95,8 @@ insert into agreement.timeline_heads (agreement_id, seq, recorded_at, hash)
 select e.agreement_id, max(e.seq), max(e.recorded_at), sha256('this')
 from agreement.timeline_events as e group by e.agreement_id;
 
-insert into shared.outbox (id, topic, event_id, payload, created_at)
-select pg_temp.id(e.number), 'agreement.timeline', pg_temp.id(e.number), '{}', shared.clock() from events as e;
+insert into shared.outbox (topic, event_id, payload, created_at)
+select 'agreement.timeline', pg_temp.id(e.number), '{}', shared.clock() from events as e;
 
 insert into shared.audit_log (id, credential_kind, user_id, organization_id, action, subject, outcome)
 select

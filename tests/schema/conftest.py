@@ -13,7 +13,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from tests.conftest import PREFIX, Server, _copy_grants, _create
-from tests.schema.stage import ESIGN, HALF, Actor, Given, Party, Person, Stage, World
+from tests.schema.stage import ESIGN, HALF, METHOD, Actor, Given, Party, Person, Stage, World
 
 Refused = Callable[..., AbstractAsyncContextManager[None]]
 
@@ -79,7 +79,9 @@ async def _populate(world: World) -> dict[str, Person]:
 
 async def _register(stage: Stage, name: str) -> Person:
     email, key, digest = f"{name}@example.org", name.encode(), hashlib.sha256(f"session of {name}".encode()).digest()
-    [[user_id]] = await stage.run("select (apiauth.register(%s, %s, %s, %s)).id", email, name, bytes(16), key)
+    [[user_id]] = await stage.run(
+        "select (apiauth.register(%s, %s, %s, %s, %s)).id", email, name, bytes(16), key, METHOD
+    )
     await stage.run("select apiauth.open_session(%s, %s, %s, interval '1 hour', interval '1 day')", email, key, digest)
     return Person(name, user_id, None, digest)
 
@@ -208,6 +210,7 @@ as_guard = _actor("as_guard")
 as_vault = _actor("as_vault")
 as_auditor = _actor("as_auditor")
 as_login = _actor("as_login")
+as_worker = _actor("as_worker")
 as_postgres = _actor("as_postgres")
 
 __all__ = ["Party", "Refused"]

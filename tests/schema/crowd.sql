@@ -21,8 +21,8 @@ insert into shared.environments (id, organization_id, project_id, slug, type)
 select pg_temp.u('environment', n), pg_temp.u('organization', n), pg_temp.u('project', n), 'x', 'PREVIEW' from crowd;
 insert into shared.preview_branches (environment_id, name) select pg_temp.u('environment', n), 'main' from crowd;
 
-insert into apiauth.passwords (user_id, salt, key_digest)
-select pg_temp.u('user', n), decode(md5('salt'), 'hex'), pg_temp.d('password', n) from crowd;
+insert into apiauth.passwords (user_id, salt, method, key_digest)
+select pg_temp.u('user', n), decode(md5('salt ' || n), 'hex'), '$argon2id$v=19$m=8,t=1,p=1', pg_temp.d('password', n) from crowd;
 insert into apiauth.sessions (user_id, digest, idle, expires_at)
 select pg_temp.u('user', n), pg_temp.d('session', n), '1 hour', now() + interval '1 day' from crowd;
 insert into apiauth.personal_tokens (user_id, name, digest, token_hint, scopes, expires_at)

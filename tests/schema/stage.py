@@ -14,13 +14,16 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 
+from app.errors import proposition_of
+
 Rows = list[tuple[Any, ...]]
 Test = TypeVar("Test", bound=Callable[..., Awaitable[None]])
 
 APP, OWNER, GUARD, VAULT = "brokerflow_app", "brokerflow_owner", "brokerflow_guard", "brokerflow_vault"
-AUDITOR, LOGIN = "brokerflow_auditor", "brokerflow_login"
+AUDITOR, LOGIN, WORKER = "brokerflow_auditor", "brokerflow_login", "brokerflow_worker"
 ESIGN = hashlib.sha256(b"the signing service's secret").digest()
 HALF = hashlib.sha256(b"the service's half of the key that signs JWTs").digest()
+METHOD = "$argon2id$v=19$m=8,t=1,p=1"  # how passwords were stretched, had they been
 # What PostgreSQL sees of a value: bytes of the right length, and the name of a master key.
 SEALED = (b"the sealed value".ljust(45), b"the wrapped key".ljust(61), "0123456789abcdef")
 STATUSES = ("draft", "pending_signature", "effective", "success", "disputed", "void", "closed")
@@ -140,7 +143,7 @@ class Stage:
                 return Actor(self, None)
             case "as_esign":
                 return Actor(self, ("enter_esign", ESIGN))
-            case "as_owner" | "as_guard" | "as_vault" | "as_auditor" | "as_login" | "as_postgres":
+            case "as_owner" | "as_guard" | "as_vault" | "as_auditor" | "as_login" | "as_worker" | "as_postgres":
                 return Actor(self, None, {"as_postgres": "postgres"}.get(name, f"brokerflow_{name[3:]}"))
             case _ if name.startswith("as_") and name[3:] in self.people:
                 return Party(self, self.people[name[3:]])
@@ -177,7 +180,7 @@ class Stage:
                 yield
                 await self.run("set constraints all immediate")
         except psycopg.Error as error:
-            told = (error.diag.constraint_name, error.sqlstate)
+            told = (proposition_of(error.diag.constraint_name), error.sqlstate)
             if told != (proposition, sqlstate or error.sqlstate):
                 raise AssertionError(f"{proposition} {sqlstate or ''} expected, refused by {told}: {error}") from error
         else:
@@ -277,7 +280,7 @@ class Given:
         """Grant a read of a key, in this very transaction; return the number that takes it."""
         number = secrets.token_bytes(32)
         await self.stage.party(by)(
-            "select * from secretstore.grant_reads(%s, %s, null, null, 'r', null)",
+            "select * from secretstore.grant_reads(%s, %s, null, null, '{r}', null)",
             hashlib.sha256(number).digest(), [key],
         )  # fmt: skip
         return number

@@ -110,10 +110,10 @@ async def test_rollback_leaves_none_and_commit_exactly_one(
 
 
 @pytest.mark.parametrize("size", [0, 9_000, 1_000_000])
-async def test_an_effect_of_any_size_is_announced_by_its_number(
+async def test_an_effect_of_any_size_is_announced_by_its_events_id(
     enter_from_outside: Outside, superuser: psycopg.Connection[tuple[object, ...]], size: int
 ) -> None:
-    """NOTIFY aborts the business transaction over 8000 bytes; the message's number is never that long."""
+    """NOTIFY aborts the business transaction over 8000 bytes; an id is never that long."""
     superuser.execute("listen outbox")
     async with enter_from_outside() as stage:
         agreement = await stage.given.agreement("effective")
@@ -124,7 +124,7 @@ async def test_an_effect_of_any_size_is_announced_by_its_number(
         )  # fmt: skip
         await stage.connection.commit()
     left = superuser.execute(
-        "select id::text from shared.outbox where payload ->> 'agreement_id' = %s", [str(agreement)]
+        "select event_id::text from shared.outbox where payload ->> 'agreement_id' = %s", [str(agreement)]
     )
     announced = {each.payload for each in superuser.notifies(timeout=5, stop_after=4)}
     assert announced == {str(number) for (number,) in left}

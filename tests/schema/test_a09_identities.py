@@ -12,7 +12,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import HALF, Actor, Party, Stage, World, keeps, waits_for_a_lock
+from tests.schema.stage import HALF, METHOD, Actor, Party, Stage, World, keeps, waits_for_a_lock
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 Knock = Callable[..., AbstractAsyncContextManager[AsyncConnection[tuple[Any, ...]]]]
@@ -299,7 +299,7 @@ async def test_an_identity_is_well_formed(
 
 async def _register(stage: Stage) -> tuple[str, UUID, bytes]:
     email, digest = f"{secrets.token_hex(8)}@example.org", secrets.token_bytes(32)
-    [[user]] = await stage.run("select (apiauth.register(%s, 'x', %s, 'key')).id", email, bytes(16))
+    [[user]] = await stage.run("select (apiauth.register(%s, 'x', %s, 'key', %s)).id", email, bytes(16), METHOD)
     await stage.run("select apiauth.open_session(%s, 'key', %s, interval '1 hour', interval '1 day')", email, digest)
     await stage.connection.commit()
     return email, user, digest

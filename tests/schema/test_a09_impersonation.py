@@ -67,7 +67,7 @@ async def test_the_command_asks_the_same(stage: Stage, given: Given, refused: Re
             await nobody(START, user, "so", "1 hour", fresh())
     async with refused("not_found", "P0002"):
         await as_judge(START, "00000000-0000-7000-8000-000000000000", "so", "1 hour", fresh())
-    async with refused("impersonations_of_another"):
+    async with refused("impersonations_user_id_is_of_another"):
         await as_judge(START, as_judge.user_id, "so", "1 hour", fresh())
 
 
@@ -151,7 +151,7 @@ async def test_what_was_said_stays_said(given: Given, refused: Refused, as_guard
 SCOPED = {
     "read a contact": "insert into agreement.contact_reads (agreement_id, purpose) values (%(agreement)s, 'x')",
     "consume a read": "select agreement.consume_contact_read(%(read)s)",
-    "read a secret": "select * from secretstore.grant_reads(sha256('x'), '{key}', null, null, 'r', null)",
+    "read a secret": "select * from secretstore.grant_reads(sha256('x'), '{key}', null, null, '{r}', null)",
     "write a secret": "select secretstore.reserve_version('key', null, null)",
     "list secrets": "select * from secretstore.secrets",
     "make a token": "select apiauth.create_personal_token('x', 'x', 'abcd', '{agreements:read}', '1 day')",

@@ -256,7 +256,7 @@ async def test_every_invitation_is_one_message_without_a_token(
     invitation = await invited(as_referrer)
     messages = await stage.as_postgres(
         "select event_id, payload from shared.outbox where topic = 'organization.invitation' "
-        "and payload ->> 'email' <> 'at-once@example.org' order by id"
+        "and payload ->> 'email' <> 'at-once@example.org' order by event_id"
     )
     assert len(messages) == 2
     assert messages[1][0] == invitation

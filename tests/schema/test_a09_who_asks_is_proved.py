@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import ESIGN, HALF, Actor, Given, Party, Stage, keeps, waits_for_a_lock
+from tests.schema.stage import ESIGN, HALF, METHOD, Actor, Given, Party, Stage, keeps, waits_for_a_lock
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 
@@ -327,7 +327,9 @@ async def test_a_half_of_a_key_is_trusted_on_the_word_of_a_trusted_one(
 
 @keeps("row security")
 async def test_registration_makes_nobody_anything(stage: Stage, refused: Refused) -> None:
-    [[user]] = await stage.as_nobody("select (apiauth.register('x@example.org', 'X', %s, 'k')).id", bytes(16))
+    [[user]] = await stage.as_nobody(
+        "select (apiauth.register('x@example.org', 'X', %s, 'k', %s)).id", bytes(16), METHOD
+    )
     digest = b"\2" * 32
     await stage.run("select apiauth.open_session('X@Example.org', 'k', %s, '1 hour', '1 day')", digest)
     actor = Actor(stage, ("enter_session", digest))

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.schema.conftest import Refused
-from tests.schema.stage import ESIGN, Actor, Given, Party, Stage, keeps
+from tests.schema.stage import ESIGN, METHOD, Actor, Given, Party, Stage, keeps
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 Superuser = psycopg.Connection[tuple[object, ...]]
@@ -48,13 +48,50 @@ async def test_a_wrong_password_and_an_unknown_email_are_the_same(stage: Stage, 
     assert told[0][0] == "credential_authenticates"
 
 
+SALT = "select salt from apiauth.find_stretching(%s)"
+HOW = "select method from apiauth.find_stretching(%s)"
+DEARER = "$argon2id$v=19$m=131072,t=4,p=1"
+ANEW = "select apiauth.restretch_password(%s, %s, %s, %s, %s)"
+
+
 async def test_an_unknown_email_has_a_salt_that_does_not_change(stage: Stage) -> None:
-    salt = "select apiauth.password_salt(%s)"
-    decoy = await stage.as_nobody.value(salt, "nobody@example.org")
+    decoy = await stage.as_nobody.value(SALT, "nobody@example.org")
     assert len(decoy) == 16
-    assert decoy == await stage.as_referrer.value(salt, "NOBODY@example.org")
-    assert decoy != await stage.as_nobody.value(salt, "somebody@example.org")
-    assert await stage.as_nobody.value(salt, "Referrer@example.org") == bytes(16)
+    assert decoy == await stage.as_referrer.value(SALT, "NOBODY@example.org")
+    assert decoy != await stage.as_nobody.value(SALT, "somebody@example.org")
+    assert await stage.as_nobody.value(SALT, "Referrer@example.org") == bytes(16)
+
+
+async def test_an_unknown_email_is_stretched_as_an_account_might_be(stage: Stage) -> None:
+    """Accounts whose cost rose are known by nothing: what is dearer for some of them is dearer for some of all."""
+    addresses = [f"nobody{number}@example.org" for number in range(40)]
+    assert {await stage.as_nobody.value(HOW, each) for each in addresses} == {METHOD}
+    await stage.as_guard(
+        "update apiauth.passwords as p set salt = substring(sha256(uuid_send(p.user_id)) from 1 for 16), "
+        "method = case when u.email < 'n' then %s else p.method end from shared.users as u where u.id = p.user_id",
+        DEARER,
+    )
+    told = [await stage.as_nobody.value(HOW, each) for each in addresses]
+    assert {*told} == {METHOD, DEARER}
+    assert told == [await stage.as_nobody.value(HOW, each) for each in addresses], "each keeps his own"
+    assert await stage.as_nobody.value(HOW, "judge@example.org") == DEARER
+    await stage.as_guard("delete from apiauth.passwords")
+    assert await stage.as_nobody.value(HOW, "judge@example.org") is None
+
+
+async def test_who_proves_a_password_may_have_it_stretched_anew(stage: Stage, refused: Refused) -> None:
+    salt, new = b"s" * 16, b"stretched for longer"
+    for email, key in (("referrer@example.org", b"wrong"), ("colleague@example.org", b"referrer"), ("", b"referrer")):
+        assert await stage.as_nobody.value(ANEW, email, key, salt, new, DEARER) is False
+    kept = "select * from apiauth.passwords order by user_id"
+    before = await stage.as_guard(kept)
+    assert await stage.as_nobody.value(ANEW, "Referrer@example.org", b"referrer", salt, new, DEARER) is True
+    assert len({*before} ^ {*await stage.as_guard(kept)}) == 2, "one row changed"
+    assert await stage.as_nobody("select * from apiauth.find_stretching('referrer@example.org')") == [(salt, DEARER)]
+    assert await stage.as_nobody.value(ANEW, "referrer@example.org", b"referrer", salt, new, DEARER) is False
+    async with refused(*UNKNOWN):
+        await stage.as_nobody(LOGIN, "referrer@example.org", b"referrer", bytes(32), "1 hour", "1 day")
+    assert await stage.as_nobody(LOGIN, "referrer@example.org", new, bytes(32), "1 hour", "1 day")
 
 
 async def test_nothing_that_is_stored_enters(given: Given, stage: Stage, refused: Refused, as_referrer: Party) -> None:
@@ -292,7 +329,7 @@ async def test_a_locked_row_keeps_nobody_out(enter_from_outside: Outside, superu
 
 
 async def test_an_email_registers_once_in_any_case(stage: Stage, refused: Refused) -> None:
-    register = "select apiauth.register(%s, 'X', %s, 'k')"
+    register = "select apiauth.register(%s, 'X', %s, 'k', %s)"
     for email in ("referrer@example.org", "Referrer@EXAMPLE.org", "\uff32eferrer@example.org"):
         async with refused("users_email_in_any_case", "23505"):
-            await stage.as_nobody(register, email, bytes(16))
+            await stage.as_nobody(register, email, bytes(16), METHOD)

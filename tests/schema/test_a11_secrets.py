@@ -15,7 +15,7 @@ from tests.schema.stage import SEALED, VAULT, Actor, Given, Party, Stage, keeps,
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 
-GRANT = "select key, refusal from secretstore.grant_reads(%s, %s, %s, %s, 'r', null)"
+GRANT = "select key, refusal from secretstore.grant_reads(%s, %s, %s, %s, '{r}', null)"
 TAKE = "select key, version, ciphertext, wrapped_key from secretstore.take_reads(%s)"
 RESERVE = "select secret_id, version from secretstore.reserve_version(%s, null, %s)"
 PUT = "select (secretstore.put_version(%s, %s, %s, %s, %s, %s, null, %s, 'r', null)).version"
@@ -50,7 +50,7 @@ async def test_what_its_reader_holds_is_audited_and_not_granted_again(given: Giv
     """If it is the very version to be read; whatever else he says to hold, he is granted what there is."""
     secret, other = await given.secret(), await given.secret("other")
     statement = (
-        "select refusal, is_held from secretstore.grant_reads(%s, array['key'], null, %s, 'r', null, "
+        "select refusal, is_held from secretstore.grant_reads(%s, array['key'], null, %s, '{r}', null, "
         "array[%s]::uuid[], array[%s]::int[])"
     )
     grants = "select cardinality(versions) from secretstore.read_grants where digest = %s"

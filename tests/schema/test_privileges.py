@@ -8,10 +8,10 @@ import pytest
 from app import oracles, queries
 from app.database import ENTRANCES
 from tests.schema.conftest import Refused
-from tests.schema.stage import APP, AUDITOR, GUARD, LOGIN, OWNER, VAULT, Actor, Given, Party, Stage, keeps
+from tests.schema.stage import APP, AUDITOR, GUARD, LOGIN, OWNER, VAULT, WORKER, Actor, Given, Party, Stage, keeps
 from tests.schema.test_a09_tenants import TABLES, populate
 
-ROLES = [APP, LOGIN, AUDITOR, GUARD, VAULT, OWNER]
+ROLES = [APP, WORKER, LOGIN, AUDITOR, GUARD, VAULT, OWNER]
 OURS = "(select oid from pg_namespace where starts_with(nspowner::regrole::text, 'brokerflow_'))"
 
 # The columns that a role may write in a table that is not its own; whatever is not here is refused.
@@ -86,6 +86,11 @@ OPERATORS = [
     (VAULT, "secretstore.list_wrapped_keys('', null, 0, 1)"),
     (VAULT, "secretstore.rewrap_keys('', '{}', '{}', '{}', '{}')"),
     (AUDITOR, "shared.record_oracle_results('[]')"),
+    (WORKER, "shared.missing_partitions(0)"),
+    (WORKER, "shared.make_partition('outbox_2000_01')"),
+    (WORKER, "shared.archivable_partitions('-infinity')"),
+    (WORKER, "shared.archive_partition('outbox_2000_01')"),
+    (WORKER, "shared.count_archived()"),
     (LOGIN, "apiauth.open_identity_session(null, null, null, null, null, null, null, null)"),
 ]
 
@@ -194,6 +199,7 @@ def asked(role: str) -> str:
     """Return what a role asks of PostgreSQL."""
     read = [query for domain in queries.ROOT.iterdir() for query in queries.load(domain.name).values()]
     texts = [query.sql for query in read if (query.role or APP) == role]
+    texts += [call for operator, call in OPERATORS if operator == role]
     if role == APP:
         texts += ENTRANCES.values()
     if role == AUDITOR:
@@ -253,7 +259,7 @@ async def test_a_function_that_is_new_is_nobodys_to_execute(stage: Stage, owner:
 
 
 @keeps("schema", "database")
-@pytest.mark.parametrize("role", [APP, AUDITOR, LOGIN])
+@pytest.mark.parametrize("role", [APP, AUDITOR, LOGIN, WORKER])
 async def test_who_serves_and_who_watches_make_nothing(stage: Stage, refused: Refused, role: str) -> None:
     schemas = await stage.as_postgres(
         f"select nspname::text from pg_namespace where oid in {OURS} or nspname = 'public'"
@@ -294,7 +300,7 @@ async def test_row_security_binds_the_vault_too(given: Given, stage: Stage) -> N
     await stage.become("postgres")
     await stage.run("set constraints all immediate")
     tables = await stage.run(
-        f"select c.oid::regclass::text from pg_class as c where c.relkind = 'r' and c.relnamespace in {OURS} "
+        f"select c.oid::regclass::text from pg_class as c where c.relkind in ('r', 'p') and c.relnamespace in {OURS} "
         "and c.relowner = 'brokerflow_vault'::regrole order by 1"
     )
     assert tables

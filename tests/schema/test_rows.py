@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 import psycopg
 from psycopg.errors import CheckViolation, ForeignKeyViolation, NotNullViolation, UniqueViolation
 
+from app.errors import proposition_of
 from tests.schema.stage import Given, Rows, Stage, keeps, user_code
 from tests.schema.test_a09_tenants import SCHEMAS, TABLES, populate
 from tests.schema.test_a10_device_codes import APPROVE, take
@@ -59,7 +60,7 @@ KEYS = {
         "external_accounts_pkey": "id", "external_accounts_identifier_once_an_environment": "environment_id identifier",
     },
     "shared.platform_admins": {"platform_admins_pkey": "user_id"},
-    "shared.outbox": {"outbox_pkey": "id", "outbox_one_message_per_event": "event_id"},
+    "shared.outbox": {"outbox_one_message_per_event": "event_id"},
     "shared.audit_log": {"audit_log_pkey": "id"},
     "apiauth.seal_keys": {"seal_keys_pkey": "id"},
     "apiauth.root_keys": {"root_keys_pkey": "id"},
@@ -95,7 +96,7 @@ KEYS = {
     "agreement.transitions": {"transitions_pkey": "from_status to_status"},
     "agreement.referral_transitions": {"referral_transitions_pkey": "from_status to_status"},
     "agreement.timeline_heads": {"timeline_heads_pkey": "agreement_id"},
-    "agreement.timeline_events": {"timeline_events_gapless": "agreement_id seq", "timeline_events_id_key": "id"},
+    "agreement.timeline_events": {"timeline_events_gapless": "agreement_id seq"},
     "agreement.contact_reads": {"contact_reads_pkey": "id"},
     "agreement.contacts": {"contacts_pkey": "referral_id"},
     "agreement.disputes": {"disputes_pkey": "id"},
@@ -106,11 +107,11 @@ KEYS = {
 BOUNDS = [
     ("shared.users", "email = 'x'", "users_email_is_an_address"),
     ("shared.users", "full_name = ' '", "users_full_name_is_present"),
-    ("shared.organizations", "slug = 'A'", "organizations_slug_is_a_label"),
+    ("shared.organizations", "slug = 'A'", "organizations_slug_is_lowercase_letters_digits_and_hyphens"),
     ("shared.organizations", "title = ' '", "organizations_title_is_present"),
     ("shared.projects", "name = ' '", "projects_name_is_present"),
-    ("shared.projects", "slug = 'a-'", "projects_slug_is_a_label"),
-    ("shared.environments", "slug = '-a'", "environments_slug_is_a_label"),
+    ("shared.projects", "slug = 'a-'", "projects_slug_is_lowercase_letters_digits_and_hyphens"),
+    ("shared.environments", "slug = '-a'", "environments_slug_is_lowercase_letters_digits_and_hyphens"),
     ("shared.audit_log", "outcome = 'denied', reason = null", "audit_log_denial_has_a_reason"),
     ("shared.audit_log", "outcome = 'lost'", "audit_log_outcome_is_known"),
     ("shared.axioms", "id = 'B1'", "axioms_id_is_numbered"),
@@ -118,11 +119,13 @@ BOUNDS = [
     ("shared.oracle_results", "seconds = -1", "oracle_results_seconds_have_passed"),
     ("shared.oracle_results", "violations = -1", "oracle_results_violations_are_counted"),
     ("shared.invitations", "settled_at = now()", "invitations_settled_unless_open"),
-    ("apiauth.impersonations", "user_id = admin_id", "impersonations_of_another"),
+    ("apiauth.impersonations", "user_id = admin_id", "impersonations_user_id_is_of_another"),
     ("apiauth.impersonations", "reason = ' '", "impersonations_reason_is_present"),
     ("apiauth.impersonations", "ends_at = started_at", "impersonations_last_an_hour_at_most"),
     ("apiauth.seal_keys", "inner_block = '\\x00'", "seal_keys_blocks_are_64_bytes"),
     ("apiauth.passwords", "salt = '\\x00'", "passwords_salt_is_16_bytes"),
+    ("apiauth.passwords", "method = '$argon2i$v=19$m=65536,t=3,p=1'", "passwords_method_is_argon2id"),
+    ("apiauth.passwords", "method = '$argon2id$v=19$m=65536,t=0,p=1'", "passwords_method_is_argon2id"),
     ("apiauth.personal_tokens", "name = ' '", "personal_tokens_name_is_present"),
     ("apiauth.personal_tokens", "token_hint = 'abc'", "personal_tokens_hint_is_four_characters"),
     ("apiauth.organization_tokens", "name = ' '", "organization_tokens_name_is_present"),
@@ -183,7 +186,7 @@ async def columns(stage: Stage, condition: str) -> list[tuple[str, str]]:
     """Return the columns of our tables that are not generated and meet a condition."""
     rows = await stage.as_postgres(
         "select c.oid::regclass::text, a.attname::text from pg_attribute as a join pg_class as c on c.oid = a.attrelid "
-        f"where c.relkind = 'r' and c.relnamespace::regnamespace::text in {SCHEMAS} "
+        f"where c.relkind in ('r', 'p') and c.relnamespace::regnamespace::text in {SCHEMAS} "
         f"and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' and {condition} order by 1, a.attnum"
     )
     return [(table, column) for table, column in rows]
@@ -195,7 +198,7 @@ async def is_refused(stage: Stage, statement: Awaitable[Rows], error: type[psyco
         async with stage.connection.transaction(force_rollback=True):
             await statement
     except error as refusal:
-        return name in {refusal.diag.constraint_name, refusal.diag.column_name, ""}
+        return name in {proposition_of(refusal.diag.constraint_name), refusal.diag.column_name, ""}
     return False
 
 

@@ -235,10 +235,16 @@ def play(story: Story) -> None:
     _exchange(story, judge)
     _be_refused(story, referrer, agreement)
     _guard_the_master_key(story)
-    email, stretched = referrer.email, story.secrets["stretched password of rita"]
+    _log_in(story, referrer)
+
+
+def _log_in(story: Story, caller: Caller) -> None:
+    email, stretched = caller.email, story.secrets["stretched password of rita"]
     opening = "select true from apiauth.open_session(%s, %s, %s, '1 hour', '1 day')"
     story.ways["open_session"] = Way(opening, stretched, lambda key: (email, key, os.urandom(32)))
-    story.ways["enter_session"] = Way("select apiauth.enter_session(%s)", tokens.digest(referrer.token))
+    anew = "select apiauth.restretch_password(%s, %s, %s, 'x', %s)"
+    story.ways["restretch_password"] = Way(anew, stretched, lambda key: (email, key, bytes(16), SERVED.method))
+    story.ways["enter_session"] = Way("select apiauth.enter_session(%s)", tokens.digest(caller.token))
 
 
 def _guard_the_master_key(story: Story) -> None:

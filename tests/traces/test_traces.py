@@ -49,6 +49,11 @@ def found_in(text: bytes, story: Story) -> list[str]:
     return [name for name, secret in story.secrets.items() if any(way in text for way in spellings(secret))]
 
 
+def tokens_in(text: bytes) -> list[bytes]:
+    """Return whatever looks like a token of ours or a JWT, also one that nobody remembered."""
+    return re.findall(rb"\b(?:bf|tr|pk)_[a-z]+_[0-9A-Za-z]{40}\b|\beyJ[\w-]{20,}[.][\w-]{20,}[.][\w-]{43}\b", text)
+
+
 def bytes_in(text: bytes) -> set[bytes]:
     """Return whatever in a text may be the bytes of a digest, however spelt, and every field as long as one."""
     found = {bytes.fromhex(run.decode()) for run in re.findall(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", text)}
@@ -90,6 +95,13 @@ def test_the_services_log_tells_of_requests_and_no_secret(story: Story) -> None:
 def test_pg_stat_activity_shows_statements_and_no_secret(story: Story) -> None:
     assert b"($1" in story.activity, "nothing was seen"
     assert found_in(story.activity, story) == []
+
+
+def test_nothing_that_was_left_behind_looks_like_a_token(story: Story) -> None:
+    minted = b"\n".join(story.secrets.values())
+    assert len(tokens_in(minted)) > 20, "no token looks like one"
+    for text in (story.dump(), story.write_ahead_log, story.server_log, story.activity, story.service.log.read_bytes()):
+        assert tokens_in(text) == []
 
 
 def test_every_function_that_takes_bytes_is_a_way_in_or_known_as_none(story: Story) -> None:

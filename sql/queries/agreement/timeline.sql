@@ -62,6 +62,6 @@ select shared.uuidv7() as "id!";
 -- The hash chain of one agreement: the exact text of each event and its hash.
 -- record: ChainLink
 select e.seq, agreement.event_body(e) as "body!", encode(e.hash, 'hex') as "hash!"
-from agreement.timeline_events as e
-where e.agreement_id = :agreement_id
+from agreement.find_agreement(:agreement_id) as f (agreement_id)
+join agreement.timeline_events as e on e.agreement_id = f.agreement_id
 order by e.seq;

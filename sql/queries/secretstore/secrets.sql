@@ -34,13 +34,13 @@ from secretstore.undelete_secret(:key, :environment_id, :request_id, :address) a
 -- optional: environment_id, address
 select secretstore.destroy_version(:key, :environment_id, :version, :request_id, :address);
 
--- name: grant_reads(digest, keys, environment_id, version, request_id, address, held_ids, held_versions)
+-- name: grant_reads(digest, keys, environment_id, version, request_ids, addresses, held_ids, held_versions)
 -- Audit the read of each key, and grant what is not refused; to be committed before it is taken.
 -- record: ReadGrant
--- optional: environment_id, version, address
+-- optional: environment_id, version
 select g.key as "key!", g.refusal as "refusal?", g.is_held as "is_held!"
 from secretstore.grant_reads(
-    :digest, :keys, :environment_id, :version, :request_id, :address, :held_ids, :held_versions
+    :digest, :keys, :environment_id, :version, :request_ids, :addresses, :held_ids, :held_versions
 ) as g;
 
 -- name: take_reads(number)

@@ -43,4 +43,6 @@ select
     coalesce(o.relation::regclass::text, o.namespace::regnamespace::text) as "location!"
 from commented as c
 join object as o on o.classoid = c.classoid and o.oid = c.objoid
+-- A partition's are its table's.
+where not exists (select from pg_class as p where p.oid = o.relation and p.relispartition)
 order by length(c.axiom), c.axiom, "location!", "kind!", "object!";

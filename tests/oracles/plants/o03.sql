@@ -47,3 +47,7 @@ update agreement.timeline_events set type = 'CORRECTION_ADDED' where agreement_i
 -- it corrects no earlier event of its agreement
 alter table agreement.timeline_events drop constraint timeline_events_correction_cites cascade;
 update agreement.timeline_events set corrects_seq = 1 where agreement_id = :agreement and seq = 4;
+
+-- it has not as many events as were archived
+insert into archive.months (table_name, month, from_id, before_id, rows)
+values ('agreement.timeline_events', '2020-01-01', shared.first_id('2020-01-01'), shared.first_id('2020-02-01'), 1);

@@ -130,3 +130,50 @@ delete from agreement.transitions where from_status = 'void';
 
 -- edge/referral from closed to open: it is not in the manifest
 insert into agreement.referral_transitions values ('closed', 'open');
+
+-- partition/partitions.timeline_events_default: it lacks a rule of its table
+drop trigger timeline_events_never_emptied on partitions.timeline_events_default;
+
+-- partition/partitions.timeline_events_default: it lacks a rule of its table
+alter table partitions.timeline_events_default disable trigger timeline_events_written_once;
+
+-- partition/partitions.timeline_events_default: it lacks a rule of its table
+alter table partitions.timeline_events_default enable replica trigger timeline_events_never_emptied;
+
+-- partition/partitions.timeline_events_default: it lacks a rule of its table
+alter table partitions.timeline_events_default disable row level security;
+
+-- partition/partitions.timeline_events_default: it lacks a rule of its table
+alter table partitions.timeline_events_default owner to brokerflow_guard;
+
+-- partition/partitions.timeline_events_default: it lacks a rule of its table
+alter table partitions.timeline_events_default disable trigger timeline_events_chain;
+
+-- partition/partitions.timeline_events_default: it has what its table has not
+grant select on partitions.timeline_events_default to brokerflow_app;
+
+-- partition/partitions.timeline_events_default: it has what its table has not
+grant insert (payload) on partitions.timeline_events_default to brokerflow_app;
+
+-- partition/partitions.timeline_events_default: it has what its table has not
+create policy select_all on partitions.timeline_events_default for select using (true);
+
+-- partition/partitions.timeline_events_default: it has what its table has not
+create trigger t before insert on partitions.timeline_events_default for each row execute function shared.refuse_change();
+
+-- partition/partitions.timeline_events_default: it has what its table has not
+create rule r as on delete to partitions.timeline_events_default do instead nothing;
+
+-- partition/partitions.timeline_events_default: it has what its table has not
+alter table partitions.timeline_events_default disable trigger all;
+
+-- partition/partitions.outbox_2000_01: it lacks a rule of its table
+create table partitions.outbox_2000_01 partition of shared.outbox
+for values from ('00000000-0000-0000-0000-000000000000') to ('00000000-0000-7000-0000-000000000000');
+
+-- partition/archive.outbox_2000_01: it lacks a rule of its table
+create table archive.outbox_2000_01 partition of archive.outbox
+for values from ('00000000-0000-0000-0000-000000000000') to ('00000000-0000-7000-0000-000000000000');
+
+-- table/partitions.copies: it is not in the manifest
+create table partitions.copies (id integer);
