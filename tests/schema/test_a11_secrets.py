@@ -420,6 +420,13 @@ async def test_scope_and_role_hold_in_sql(
             await as_referrer(GRANT, bytes(32), too_many, None, None)
 
 
+async def test_keys_are_listed_in_a_scope_of_ones_own(given: Given, as_colleague: Party) -> None:
+    program, _ = await given.keys()
+    place = await program.value("select shared.current_environment_id()")
+    for environment, scope in ((None, as_colleague.organization_id), (place, place)):
+        assert await as_colleague.value("select secretstore.visible_scope(%s)", environment) == scope
+
+
 @keeps("row security")
 async def test_keys_are_seen_by_their_own_organization(
     given: Given, as_referrer: Party, as_mentor: Party, as_auditor: Actor
