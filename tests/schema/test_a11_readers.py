@@ -9,7 +9,7 @@ READERS = (
     "select name, role, could_read, reads, denials from secretstore.list_readers('key', %s, %s, null, 20) "
     "order by kind, role desc nulls last, name"
 )
-GRANT = "select refusal from secretstore.grant_reads(%s, array['key'], %s, null, 'r', null)"
+GRANT = "select refusal from secretstore.grant_reads(%s, array['key'], %s, null, '{r}', null)"
 
 
 async def test_members_are_told_by_their_roles_and_programs_by_their_scopes(given: Given, as_referrer: Party) -> None:
