@@ -23,7 +23,8 @@ alter default privileges for role brokerflow_owner, brokerflow_guard, brokerflow
 
 set local role brokerflow_owner;
 
-grant usage on schema shared, apiauth, secretstore, agreement to brokerflow_app, brokerflow_guard, brokerflow_vault;
+grant usage on schema shared, apiauth to brokerflow_app, brokerflow_guard, brokerflow_vault;
+grant usage on schema secretstore, agreement to brokerflow_app, brokerflow_vault;
 grant usage on schema vote to brokerflow_app;
 grant usage on schema shared, secretstore, agreement, vote, archive to brokerflow_auditor;
 
