@@ -46,6 +46,21 @@ async def test_a_value_is_read_by_a_committed_grant_once(given: Given, as_nobody
     assert await as_nobody(TAKE, number) == []
 
 
+async def test_a_new_version_is_announced_by_its_secrets_id(
+    enter_from_outside: Outside, superuser: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    superuser.execute("listen secrets")
+    async with enter_from_outside() as stage:
+        secret = await stage.given.secret("announced")
+        await stage.connection.commit()
+        list(superuser.notifies(timeout=0))
+        assert await stage.given.secret("announced") == secret
+        await stage.connection.commit()
+    superuser.execute("notify secrets, 'the end'")
+    told = [each.payload for each in superuser.notifies(timeout=5, stop_after=2)]
+    assert told == [str(secret), "the end"]
+
+
 async def test_what_its_reader_holds_is_audited_and_not_granted_again(given: Given, as_referrer: Party) -> None:
     """If it is the very version to be read; whatever else he says to hold, he is granted what there is."""
     secret, other = await given.secret(), await given.secret("other")
