@@ -14,7 +14,7 @@ from tests.api.conftest import (
     stranger,
 )
 from tests.conftest import Server
-from tests.schema.conftest import as_nobody, build_world, enter_from_outside, given, refused, stage
+from tests.schema.conftest import as_nobody, build_world, enter_from_outside, given, refused, stage, warm
 from tests.schema.stage import World
 
 
@@ -26,5 +26,5 @@ def world(server: Server, template: str) -> World:
 
 __all__ = [
     "address", "as_nobody", "client", "enrol", "enter_from_outside", "given", "look", "quick_passwords", "quiet_logs",
-    "referee", "referrer", "refused", "stage", "stranger",
+    "referee", "referrer", "refused", "stage", "stranger", "warm",
 ]  # fmt: skip
