@@ -120,6 +120,7 @@ begin
 end;
 $$;
 
+-- Spared by scripts/mutate: function secretstore.secrets_begin_with_a_version(): as its caller. From PostgreSQL 18 on a deferred trigger runs as who caused it, here the vault; before, as who commits.
 comment on function secretstore.secrets_begin_with_a_version() is 'Crosses into the vault, to see the version.';
 revoke execute on function secretstore.secrets_begin_with_a_version() from public;
 

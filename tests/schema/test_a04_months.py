@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from psycopg import AsyncConnection
 
@@ -354,6 +355,23 @@ async def test_only_months_are_made_and_archived(stage: Stage, name: str) -> Non
     told = "it is there, or is no month of the next two years", "it is archived, or is no month that is over"
     for function, finding in zip(("make_partition", "archive_partition"), told, strict=True):
         assert await stage.as_worker.value(f"select shared.{function}(%s)", name) == finding
+
+
+@pytest.mark.parametrize(
+    ("names", "function"),
+    [("archivable_partitions('infinity')", "archive_partition"), ("missing_partitions(9)", "make_partition")],
+)
+async def test_upkeep_waits_for_nobody(
+    stage: Stage, superuser: psycopg.Connection[tuple[object, ...]], names: str, function: str
+) -> None:
+    reading = "lock table only shared.outbox, only partitions.outbox_default in access share mode"
+    with superuser.transaction():
+        superuser.execute(reading)
+        async with in_two_months(stage):
+            [month, *_] = await stage.as_worker(f"select partition from shared.{names} where partition ~ '^outbox'")
+            assert await stage.as_worker.value(f"select shared.{function}(%s)", *month) == (
+                "shared.outbox is in use by a transaction that takes long: run it again"
+            )
 
 
 @pytest.fixture(scope="module")
