@@ -115,9 +115,9 @@ $$;
 comment on function shared.create_organization(text, text) is 'Creates an organization that its founder owns.';
 grant execute on function shared.create_organization(text, text) to brokerflow_app;
 
--- Crosses row security for one look: an admin may find by address whom he cannot see yet.
+-- As add_member, its one caller: an admin may find by address whom he cannot see yet.
 create function shared.find_user_by_email(email text) returns uuid
-language sql stable security definer
+language sql stable
 set search_path = ''
 as $$
     select u.id
@@ -266,6 +266,7 @@ begin
 end;
 $$;
 
+-- Spared by scripts/mutate: function shared.record_denial(action text, subject text, reason text, request_id text): owned by brokerflow_guard. The guard may write the audit log too, and this does nothing else.
 comment on function shared.record_denial(text, text, text, text) is
     'Axiom A8: a refused attempt leaves a denial in the audit log. It runs in a transaction of its own, since the refused one takes its traces along.';
 revoke execute on function shared.record_denial(text, text, text, text) from public;
