@@ -49,11 +49,10 @@ async def test_a_value_is_read_by_a_committed_grant_once(given: Given, as_nobody
 async def test_a_new_version_is_announced_by_its_secrets_id(
     enter_from_outside: Outside, superuser: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    superuser.execute("listen secrets")
     async with enter_from_outside() as stage:
         secret = await stage.given.secret("announced")
         await stage.connection.commit()
-        list(superuser.notifies(timeout=0))
+        superuser.execute("listen secrets")
         assert await stage.given.secret("announced") == secret
         await stage.connection.commit()
     superuser.execute("notify secrets, 'the end'")
