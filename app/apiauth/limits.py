@@ -1,6 +1,5 @@
 """Limits requests by credential, and attempts to register, log in and enter codes; counted in PostgreSQL for all."""
 
-import unicodedata
 from datetime import timedelta
 from functools import partial
 from ipaddress import IPv6Address, ip_address
@@ -18,6 +17,8 @@ PERIOD = timedelta(minutes=1)
 # Of one address's attempts, those for one account. Not of all addresses: that would let anybody lock others out.
 ACCOUNT_SHARE = 6
 
+_FROM_HERE = "Too many attempts from this address; try again later."
+
 
 async def limit(request: Request[Any, Any, Any], caller: Caller, act: str, account: str | None = None) -> None:
     """Take one attempt of the caller's address, and of his for that account; raises Refusal (429) where none is left.
@@ -26,12 +27,14 @@ async def limit(request: Request[Any, Any, Any], caller: Caller, act: str, accou
     """
     capacity: int = request.app.state.settings.login_limit
     address = _network(request.client.host if request.client else "")
-    buckets = {f"{act} {address}": capacity}
+    take = partial(queries.take_attempt, bucket=f"{act} {address}", capacity=capacity, period=PERIOD)
+    _tell(request, capacity, await caller.run(take), _FROM_HERE)
     if account is not None:
-        buckets[f"{act} {address} {_spelt_once(account)}"] = max(1, capacity // ACCOUNT_SHARE)
-    for bucket, size in buckets.items():
-        take = partial(queries.take_attempt, bucket=bucket, capacity=size, period=PERIOD)
-        _tell(request, size, await caller.run(take), "Too many attempts from this address; try again later.")
+        size = max(1, capacity // ACCOUNT_SHARE)
+        take_on = partial(
+            queries.take_attempt_on, account=account, bucket=f"{act} {address}", capacity=size, period=PERIOD
+        )
+        _tell(request, size, await caller.run(take_on), _FROM_HERE)
 
 
 async def limit_person(request: Request[Any, Any, Any], actor: Caller, act: str) -> None:
@@ -70,11 +73,6 @@ def _tell(request: Request[Any, Any, Any], size: int, attempt: Attempt, refusal:
     if not attempt.is_taken:
         kind = TOO_MANY_REQUESTS._replace(retry_after=max(1, attempt.retry_after))
         raise Refusal(kind, refusal)
-
-
-def _spelt_once(account: str) -> str:
-    """Write an address as `shared.address_key` does, or alike: who spells it otherwise has no attempts of his own."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", account).casefold())
 
 
 def _network(host: str) -> str:

@@ -120,7 +120,7 @@ class PersonalToken(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """A row of take_attempt and 1 more."""
+    """A row of take_attempt and 2 more."""
 
     is_taken: bool
     remaining: int
@@ -454,6 +454,16 @@ async def revoke_own_token(db: Connection) -> bool:
 async def take_attempt(db: Connection, *, bucket: str, capacity: int, period: timedelta) -> Attempt:
     """Take one of the attempts that a bucket has for a period."""
     return await one(db, _QUERIES["take_attempt"], Attempt, {"bucket": bucket, "capacity": capacity, "period": period})
+
+
+async def take_attempt_on(db: Connection, *, bucket: str, account: str, capacity: int, period: timedelta) -> Attempt:
+    """Take one of the attempts that a bucket has on an account, in whatever spelling of its address."""
+    return await one(
+        db,
+        _QUERIES["take_attempt_on"],
+        Attempt,
+        {"bucket": bucket, "account": account, "capacity": capacity, "period": period},
+    )
 
 
 async def take_own_attempt(db: Connection, *, act: str, capacity: int, period: timedelta) -> Attempt:

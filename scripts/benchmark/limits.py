@@ -126,9 +126,10 @@ def _logging_in(world: World) -> Limit:
     with psycopg.connect(world.database.app_url) as connection:
         [salt] = connection.execute("select salt from apiauth.find_stretching(%s)", [email]).fetchone() or [b""]
     key = asyncio.run(passwords.stretch(PASSWORD, salt, passwords.COST))
+    bucket = {"bucket": "login 127.0.0.1", "capacity": 1_000_000, "period": "1 minute"}
     attempts = [
-        _text("apiauth", "take_attempt", bucket=bucket, capacity=1_000_000, period="1 minute")
-        for bucket in ("login 127.0.0.1", f"login 127.0.0.1 {email}")
+        _text("apiauth", "take_attempt", **bucket),
+        _text("apiauth", "take_attempt_on", account=email, **bucket),
     ]
     opened = _text(
         "apiauth",

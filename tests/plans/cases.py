@@ -190,6 +190,7 @@ ask("secretstore.keep_master_key", "nobody", id="'0123456789abcdef'", proof="sha
 
 # apiauth
 ask("apiauth.take_attempt", "nobody")
+ask("apiauth.take_attempt_on", "nobody", account="'nobody@example.org'")
 ask("apiauth.take_own_attempt")
 ask("apiauth.find_stretching", "nobody", email="'user-7@example.net'")
 ask("apiauth.find_stretching", "nobody", "unknown", email="'nobody@example.net'")
