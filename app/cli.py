@@ -324,7 +324,7 @@ def _make_months(worker_url: str) -> None:
     from app.commands.upkeep import make_ahead
 
     with psycopg.connect(worker_url, autocommit=True) as worker:
-        make_ahead(worker, 3, deadline=0)
+        make_ahead(worker)
 
 
 def _admit(settings: "Settings") -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import psycopg
 from psycopg import sql
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from app import migrations
 from app.cli import FOUND_SOMETHING, Refused, configured, expected, progress
@@ -17,7 +18,8 @@ from app.embedded import Embedded, locate
 
 Worker = psycopg.Connection[tuple[Any, ...]]
 
-_BUSY = "run it again"  # as the database says of what somebody else is using
+MONTHS_AHEAD = 3
+
 _PAUSE = 1.0  # seconds
 
 
@@ -36,7 +38,9 @@ class Month(click.ParamType[date]):
 
 
 @click.command(name="upkeep")
-@click.option("--months", type=click.IntRange(0, 24), default=3, show_default=True, help="How many to make ahead.")
+@click.option(
+    "--months", type=click.IntRange(0, 24), default=MONTHS_AHEAD, show_default=True, help="How many to make ahead."
+)
 @click.option("--archive-before", type=Month(), help="Archive the months before this one; without it, none.")
 @click.option("--patience", type=click.IntRange(0), default=30, show_default=True, help="Seconds to ask who is busy.")
 def command(months: int, archive_before: date | None, patience: int) -> int:
@@ -56,8 +60,11 @@ def command(months: int, archive_before: date | None, patience: int) -> int:
     return FOUND_SOMETHING if left else 0
 
 
-def make_ahead(worker: Worker, months: int, deadline: float) -> int:
-    """Make what is missing of this month and so many ahead; return of how many that could not be done."""
+def make_ahead(worker: Worker, months: int = MONTHS_AHEAD, deadline: float = 0.0) -> int:
+    """Make what is missing of this month and so many ahead; return of how many that could not be done.
+
+    Until the deadline of the monotonic clock, who is in the way is asked again.
+    """
     return _each(worker, _names(worker, "missing_partitions", months), "make_partition", "made", deadline)
 
 
@@ -80,10 +87,14 @@ def _each(worker: Worker, names: list[str], function: str, done: str, deadline: 
 def _persist(worker: Worker, name: str, function: str, deadline: float) -> str | None:
     statement = sql.SQL("select shared.{}({})").format(sql.Identifier(function), name)
     while True:
-        [finding] = worker.execute(statement).fetchone() or [None]
-        if finding is None or _BUSY not in finding or time.monotonic() + _PAUSE > deadline:
+        try:
+            [finding] = worker.execute(statement).fetchone() or [None]
+        except (LockNotAvailable, DeadlockDetected):
+            if time.monotonic() + _PAUSE > deadline:
+                return "its table is in use by a transaction that takes long: run it again"
+            time.sleep(_PAUSE)
+        else:
             return finding
-        time.sleep(_PAUSE)
 
 
 @contextmanager

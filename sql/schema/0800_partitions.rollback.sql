@@ -29,6 +29,7 @@ drop function shared.archive_partition(text);
 drop function shared.make_partition(text);
 drop function shared.archivable_partitions(date);
 drop function shared.missing_partitions(integer);
+drop function shared.month_of(text);
 drop function shared.dress_partition(regclass, regclass);
 drop function shared.tables_by_month();
 drop function shared.first_id(date);

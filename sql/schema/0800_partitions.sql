@@ -72,6 +72,20 @@ $$;
 
 comment on function shared.dress_partition(regclass, regclass) is 'Gives a partition what it does not get from its table: row security, the triggers of a statement, names for its keys.';
 
+-- The one place that reads the month off a partition's name.
+create function shared.month_of(partition text)
+returns table (parent regclass, name text, key text, month date, from_id uuid, before_id uuid)
+language sql stable
+set search_path = ''
+as $$
+    select t.parent, t.name, t.key, m.month, shared.first_id(m.month), shared.first_id((m.month + interval '1 month')::date)
+    from shared.tables_by_month() as t
+    cross join (select to_date(substring(month_of.partition from '_([0-9]{4}_[0-9]{2})$'), 'YYYY_MM') as month) as m
+    where t.name = left(month_of.partition, -8)
+$$;
+
+comment on function shared.month_of(text) is 'The table and the month of a partition, and between which identifiers it lies; no row for what is none of a month.';
+
 create function shared.missing_partitions(months integer) returns table (partition text)
 language sql stable security definer
 set search_path = ''
@@ -99,8 +113,8 @@ as $$
     from shared.tables_by_month() as t
     join pg_catalog.pg_inherits as i on i.inhparent = t.parent
     join pg_catalog.pg_class as c on c.oid = i.inhrelid
-    where to_date(substring(c.relname from '_([0-9]{4}_[0-9]{2})$'), 'YYYY_MM')
-        < least(archivable_partitions.before, date_trunc('month', shared.clock() at time zone 'UTC'))
+    cross join lateral shared.month_of(c.relname::text) as m
+    where m.month < least(archivable_partitions.before, date_trunc('month', shared.clock() at time zone 'UTC'))
     order by right(c.relname, 7), c.relname
 $$;
 
@@ -108,7 +122,7 @@ comment on function shared.archivable_partitions(date) is 'Crosses into the name
 
 -- One month a transaction. Every lock that will be needed is taken first, and none is waited for longer than 0.2 seconds:
 -- all of them together less than PostgreSQL waits before it looks for a deadlock. Of upkeep and business, it is upkeep
--- that gives way, and business never waits for a second.
+-- that gives way (55P03: ask again), and business never waits for a second.
 --
 -- Crosses into the tables' definition, which is the owner's, for the worker.
 create function shared.make_partition(partition text) returns text
@@ -116,34 +130,31 @@ language plpgsql volatile security definer
 set search_path = '' set lock_timeout = '200ms'
 as $$
 declare
-    v_month date := to_date(substring(make_partition.partition from '_([0-9]{4}_[0-9]{2})$'), 'YYYY_MM');
-    v_first uuid := shared.first_id(v_month);
-    v_next uuid := shared.first_id((v_month + interval '1 month')::date);
     v_name text := make_partition.partition;
-    v_table record;
+    v_month record;
 begin
     if v_name not in (select m.partition from shared.missing_partitions(24) as m) then
         return 'it is there, or is no month of the next two years';
     end if;
-    select t.* into v_table from shared.tables_by_month() as t where t.name = left(v_name, -8);
-    execute format('lock table only %s in share update exclusive mode', v_table.parent);
-    execute format('lock table only partitions.%I in access exclusive mode', v_table.name || '_default');
-    if v_table.key = 'agreement_id' then
+    select m.* into v_month from shared.month_of(v_name) as m;
+    execute format('lock table only %s in share update exclusive mode', v_month.parent);
+    execute format('lock table only partitions.%I in access exclusive mode', v_month.name || '_default');
+    if v_month.key = 'agreement_id' then
         lock table only agreement.agreements in share row exclusive mode;
     end if;
     execute format(
         'create table partitions.%I (like %s including all excluding comments, constraint %I check (%I >= %L and %I < %L))',
-        v_name, v_table.parent, v_name || '_of_its_month', v_table.key, v_first, v_table.key, v_next
+        v_name, v_month.parent, v_name || '_of_its_month', v_month.key, v_month.from_id, v_month.key, v_month.before_id
     );
-    execute format('alter table %s attach partition partitions.%I for values from (%L) to (%L)', v_table.parent, v_name, v_first, v_next);
-    execute format('comment on table partitions.%I is %L', v_name, format('What %s has of %s.', v_table.parent, to_char(v_month, 'YYYY-MM')));
-    perform shared.dress_partition(v_table.parent, format('partitions.%I', v_name)::regclass);
+    execute format(
+        'alter table %s attach partition partitions.%I for values from (%L) to (%L)', v_month.parent, v_name, v_month.from_id, v_month.before_id
+    );
+    execute format('comment on table partitions.%I is %L', v_name, format('What %s has of %s.', v_month.parent, to_char(v_month.month, 'YYYY-MM')));
+    perform shared.dress_partition(v_month.parent, format('partitions.%I', v_name)::regclass);
     return null;
 exception
     when check_violation then
-        return format('partitions.%s_default holds rows of it already: they stay there, and it is not made', v_table.name);
-    when lock_not_available or deadlock_detected then
-        return format('%s is in use by a transaction that takes long: run it again', v_table.parent);
+        return format('partitions.%s_default holds rows of it already: they stay there, and it is not made', v_month.name);
 end;
 $$;
 
@@ -157,42 +168,37 @@ language plpgsql volatile security definer
 set search_path = '' set lock_timeout = '200ms'
 as $$
 declare
-    v_month date := to_date(substring(archive_partition.partition from '_([0-9]{4}_[0-9]{2})$'), 'YYYY_MM');
-    v_first uuid := shared.first_id(v_month);
-    v_next uuid := shared.first_id((v_month + interval '1 month')::date);
     v_name text := archive_partition.partition;
-    v_table record;
+    v_month record;
     v_open bigint := 0;
 begin
     if v_name not in (select a.partition from shared.archivable_partitions('infinity') as a) then
         return 'it is archived, or is no month that is over';
     end if;
-    select t.* into v_table from shared.tables_by_month() as t where t.name = left(v_name, -8);
-    if v_table.key = 'agreement_id' then
+    select m.* into v_month from shared.month_of(v_name) as m;
+    if v_month.key = 'agreement_id' then
+        -- Before they are counted: a transaction that is older than the new month may still bring one about.
+        lock table only agreement.agreements in share row exclusive mode;
         select count(*) into v_open
         from agreement.agreements as a
-        where a.id >= v_first and a.id < v_next and a.status not in ('void', 'closed');
+        where a.id >= v_month.from_id and a.id < v_month.before_id and a.status not in ('void', 'closed');
     end if;
     if v_open > 0 then
         return format('%s of its agreements are neither void nor closed', v_open);
     end if;
-    if v_table.key = 'agreement_id' then
-        lock table only agreement.agreements in share row exclusive mode;
-    end if;
     execute format(
         'lock table only %s, only partitions.%I, only partitions.%I in access exclusive mode',
-        v_table.parent, v_name, v_table.name || '_default'
+        v_month.parent, v_name, v_month.name || '_default'
     );
-    execute format('alter table %s detach partition partitions.%I', v_table.parent, v_name);
+    execute format('alter table %s detach partition partitions.%I', v_month.parent, v_name);
     execute format('alter table partitions.%I set schema archive', v_name);
-    execute format('alter table archive.%I attach partition archive.%I for values from (%L) to (%L)', v_table.name, v_name, v_first, v_next);
-    perform shared.dress_partition(format('archive.%I', v_table.name)::regclass, format('archive.%I', v_name)::regclass);
+    execute format(
+        'alter table archive.%I attach partition archive.%I for values from (%L) to (%L)', v_month.name, v_name, v_month.from_id, v_month.before_id
+    );
+    perform shared.dress_partition(format('archive.%I', v_month.name)::regclass, format('archive.%I', v_name)::regclass);
     insert into archive.months (table_name, month, from_id, before_id)
-    values (v_table.parent::text, v_month, v_first, v_next);
+    values (v_month.parent::text, v_month.month, v_month.from_id, v_month.before_id);
     return null;
-exception
-    when lock_not_available or deadlock_detected then
-        return format('%s is in use by a transaction that takes long: run it again', v_table.parent);
 end;
 $$;
 

@@ -66,7 +66,7 @@ def test_what_is_in_use_is_said_and_done_later(worker: Variables, database: Data
         1,
         [
             f"audit_log_{month}: made",
-            f"outbox_{month}: shared.outbox is in use by a transaction that takes long: run it again",
+            f"outbox_{month}: its table is in use by a transaction that takes long: run it again",
             f"timeline_events_{month}: made",
         ],
     )
