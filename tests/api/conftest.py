@@ -160,6 +160,18 @@ def stranger(enrol: Callable[..., Caller]) -> Caller:
 
 
 @pytest.fixture
+def owner(enrol: Callable[..., Caller]) -> Caller:
+    """The owner of the organization `north`, which is no broker."""
+    return enrol("nora", organization="north")
+
+
+@pytest.fixture
+def other(enrol: Callable[..., Caller]) -> Caller:
+    """The owner of the organization `south`, which is none either."""
+    return enrol("sam", organization="south")
+
+
+@pytest.fixture
 def judge(enrol: Callable[..., Caller], look: Look) -> Caller:
     """A platform admin, who belongs to no organization."""
     caller = enrol("judith")

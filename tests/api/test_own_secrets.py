@@ -1,6 +1,5 @@
 """Secrets of the service's own code: read with its own token, where it says so."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ from app.secretstore.providers.protocol import ProviderRefused
 from app.settings import Settings
 from tests.api.conftest import Caller, Json, Look, created
 from tests.conftest import Database
-
-
-@pytest.fixture
-def owner(enrol: Callable[..., Caller]) -> Caller:
-    """The owner of the organization `north`."""
-    return enrol("nora", organization="north")
 
 
 def token(owner: Caller, *scopes: str) -> SecretStr:

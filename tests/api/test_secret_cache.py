@@ -26,12 +26,6 @@ PATIENCE = 10  # seconds
 
 
 @pytest.fixture
-def owner(enrol: Callable[..., Caller]) -> Caller:
-    """The owner of the organization `north`."""
-    return enrol("nora", organization="north")
-
-
-@pytest.fixture
 def processes(database: Database, owner: Caller, tmp_path: Path) -> Iterator[list[httpx.Client]]:
     """Two services of one configuration, each a process of its own that holds sealed values for an hour."""
     variables = {

@@ -1,11 +1,10 @@
 """Reads of one caller that come at once travel together: each with its row, few commits, and nobody else's value."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
-import pytest
 
 from app.database import Credential
 from app.database import Database as Pools
@@ -19,18 +18,6 @@ from tests.api.steps import count
 from tests.conftest import Database
 
 READERS = 40
-
-
-@pytest.fixture
-def owner(enrol: Callable[..., Caller]) -> Caller:
-    """The owner of the organization `north`."""
-    return enrol("nora", organization="north")
-
-
-@pytest.fixture
-def other(enrol: Callable[..., Caller]) -> Caller:
-    """The owner of the organization `south`."""
-    return enrol("sam", organization="south")
 
 
 @asynccontextmanager

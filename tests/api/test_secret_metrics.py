@@ -1,7 +1,6 @@
 """What /metrics tells of secrets: how many, by result, and never of which."""
 
 import re
-from collections.abc import Callable
 
 import httpx
 import pytest
@@ -41,12 +40,6 @@ class Meter:
 @pytest.fixture
 def meter(client: httpx.Client) -> Meter:
     return Meter(client)
-
-
-@pytest.fixture
-def owner(enrol: Callable[..., Caller]) -> Caller:
-    """The owner of the organization `north`."""
-    return enrol("nora", organization="north")
 
 
 def test_reads_are_counted_one_by_one(owner: Caller, meter: Meter) -> None:

@@ -12,12 +12,6 @@ Readers = Callable[..., dict[str, tuple[bool, int]]]
 
 
 @pytest.fixture
-def owner(enrol: Callable[..., Caller]) -> Caller:
-    """The owner of the organization `north`."""
-    return enrol("nora", organization="north")
-
-
-@pytest.fixture
 def readers(owner: Caller) -> Readers:
     """Ask who could read a key, and how often each had, by name."""
 

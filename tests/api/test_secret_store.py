@@ -1,7 +1,7 @@
 """The secret store for code in the service, and the rotation of the master key beneath it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated
@@ -33,12 +33,6 @@ class Login(msgspec.Struct, frozen=True):
     host: str
     port: Annotated[int, msgspec.Meta(ge=1)]
     since: datetime | None = None
-
-
-@pytest.fixture
-def owner(enrol: Callable[..., Caller]) -> Caller:
-    """The owner of the organization `north`."""
-    return enrol("nora", organization="north")
 
 
 @asynccontextmanager

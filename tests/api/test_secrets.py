@@ -58,18 +58,6 @@ def token(caller: Caller, *scopes: str) -> dict[str, str]:
     return bearer(created(caller.post("/api/tokens", json=body))["token"])
 
 
-@pytest.fixture
-def owner(enrol: Callable[..., Caller]) -> Caller:
-    """The owner of the organization `north`."""
-    return enrol("nora", organization="north")
-
-
-@pytest.fixture
-def other(enrol: Callable[..., Caller]) -> Caller:
-    """The owner of the organization `south`."""
-    return enrol("sam", organization="south")
-
-
 def environment(look: Look, organization: Json, slug: str) -> UUID:
     """Make an environment of an organization."""
     row = look.execute(

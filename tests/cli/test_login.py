@@ -6,7 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -186,6 +186,15 @@ def test_what_goes_wrong_is_told_in_a_sentence(arguments: list[str], status: int
     refused(run({}, *arguments), status, sentence)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Have children heed Ctrl-C, also where this process was started in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_without_a_screen_the_code_is_shown_and_waited_for(machine: Machine) -> None:
     """Whoever waits may give up with Ctrl-C, and nothing is kept."""
     variables = {**machine.variables(), "SSH_CONNECTION": "192.0.2.7 1 192.0.2.8 22"}
