@@ -16,6 +16,7 @@ from scripts.benchmark.world import World, built
 
 TENANTS = 40
 AGREEMENTS = 4000
+TOGETHER = 64  # requests of tenants at a time, or as many as the queue takes: none of them is to be refused
 _SHOWN = 20
 
 
@@ -46,7 +47,7 @@ def let_loose(storm: Storm, say: Say) -> bool:
 def _interleaved(world: World, minted: list[str], storm: Storm, say: Say) -> list[str]:
     cast = tenants.cast_of(world, minted)
     say(f"asking {storm.requests:,} requests of {len(cast)} tenants")
-    outcome = tenants.asked(world, cast, storm.requests, connections=64, seed=storm.seed)
+    outcome = tenants.asked(world, cast, storm.requests, min(TOGETHER, storm.queue), storm.seed)
     kinds = ", ".join(f"{name} {count:,}" for name, count in sorted(outcome.asked.items()))
     click.echo(f"{outcome.asked.total():,} answers to {len(cast)} tenants were looked at (seed {storm.seed}): {kinds}.")
     return outcome.findings
