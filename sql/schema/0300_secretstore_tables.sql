@@ -28,11 +28,11 @@ create table secretstore.secrets (
     constraint secrets_one_per_key unique (scope_id, key),
     constraint secrets_environment_of_organization foreign key (environment_id, organization_id)
         references shared.environments (id, organization_id) on delete restrict,
-    constraint secrets_key_is_a_path check (key ~ '^[A-Za-z0-9._/-]{1,255}$'),
+    constraint secrets_key_is_at_most_255_letters_digits_dots_dashes_slashes check (key ~ '^[A-Za-z0-9._/-]{1,255}$'),
     -- Neither an empty segment nor one that clients resolve before they send it.
-    constraint secrets_key_has_plain_segments check (key !~ '(^|/)(\.{0,2})(/|$)'),
+    constraint secrets_key_has_no_dot_or_empty_segment check (key !~ '(^|/)(\.{0,2})(/|$)'),
     -- In a URL these words stand after or in place of a key.
-    constraint secrets_key_is_no_route check (
+    constraint secrets_key_ends_in_no_reserved_word check (
         key !~ '(^|/)(versions|rollback|undelete|destroy|who)$' and key not in ('batch', 'count')
     ),
     constraint secrets_version_is_counted check (version >= 0),
