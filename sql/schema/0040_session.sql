@@ -28,22 +28,23 @@ create type shared.actor as (
 
 comment on type shared.actor is 'Who acts, as an entrance proved it; null fields where the credential says nothing.';
 
--- The scopes that exist, and the least role that may use each.
+-- The scopes that exist, and the least role that may use each. Constants of the type, not a cast of the whole: the
+-- cast of a text is not immutable, and the function would not be inlined.
 create function shared.minimum_role(scope text) returns shared.member_role
 language sql immutable parallel safe
 as $$
     select case minimum_role.scope
-        when 'accounts:read' then 'agent'
-        when 'accounts:write' then 'agent'
-        when 'agreements:read' then 'viewer'
-        when 'agreements:write' then 'agent'
-        when 'contacts:read' then 'agent'
-        when 'organizations:write' then 'admin'
-        when 'secrets:read' then 'agent'
-        when 'secrets:write' then 'admin'
-        when 'tokens:write' then 'viewer'
-        when 'votes:write' then 'viewer'
-    end::shared.member_role
+        when 'accounts:read' then shared.member_role 'agent'
+        when 'accounts:write' then shared.member_role 'agent'
+        when 'agreements:read' then shared.member_role 'viewer'
+        when 'agreements:write' then shared.member_role 'agent'
+        when 'contacts:read' then shared.member_role 'agent'
+        when 'organizations:write' then shared.member_role 'admin'
+        when 'secrets:read' then shared.member_role 'agent'
+        when 'secrets:write' then shared.member_role 'admin'
+        when 'tokens:write' then shared.member_role 'viewer'
+        when 'votes:write' then shared.member_role 'viewer'
+    end
 $$;
 
 comment on function shared.minimum_role(text) is 'The least role that may use a scope; null for a scope that does not exist.';

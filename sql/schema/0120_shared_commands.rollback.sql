@@ -11,5 +11,6 @@ drop function shared.create_organization(text, text);
 drop function shared.can_build(uuid);
 drop function shared.can_administer(uuid, shared.member_role);
 drop function shared.can_use(text);
+drop function shared.acting_user(text);
 drop function shared.member_role_in(uuid);
 drop function shared.current_organization_ids();

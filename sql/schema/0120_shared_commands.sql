@@ -34,17 +34,33 @@ comment on function shared.member_role_in(uuid) is 'The role of the actor''s use
 revoke execute on function shared.member_role_in(uuid) from public;
 grant execute on function shared.member_role_in(uuid) to brokerflow_app, brokerflow_guard;
 
--- Policies ask it. It raises, so that a credential without the scope is told so; the tenant is another question.
+-- Policies compare a row's person with this. It raises, so that a credential without the scope is told so.
+create function shared.acting_user(scope text) returns uuid
+language plpgsql stable parallel restricted
+set search_path = ''
+as $$
+declare
+    v_actor shared.actor := shared.current_actor();
+begin
+    if not acting_user.scope = any (coalesce(v_actor.scopes, array[acting_user.scope])) then
+        perform shared.refuse(
+            'credential_scope', format('the credential lacks the scope %s', acting_user.scope), 'insufficient_privilege'
+        );
+    end if;
+    return v_actor.user_id;
+end;
+$$;
+
+comment on function shared.acting_user(text) is 'Axiom A9: who asks is proved. The actor''s user, or null, if his credential bears the scope; policies that ask for a person compare with it.';
+grant execute on function shared.acting_user(text) to brokerflow_app, brokerflow_guard;
+
+-- Policies ask it where the tenant is another question.
 create function shared.can_use(scope text) returns boolean
 language plpgsql stable parallel restricted
 set search_path = ''
 as $$
 begin
-    if not can_use.scope = any (coalesce((shared.current_actor()).scopes, array[can_use.scope])) then
-        perform shared.refuse(
-            'credential_scope', format('the credential lacks the scope %s', can_use.scope), 'insufficient_privilege'
-        );
-    end if;
+    perform shared.acting_user(can_use.scope);
     return true;
 end;
 $$;

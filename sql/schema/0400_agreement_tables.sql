@@ -16,15 +16,27 @@ create type agreement.event_type as enum (
 create type agreement.invoice_status as enum ('issued', 'frozen', 'paid', 'written_off', 'invalidated');
 create type agreement.dispute_outcome as enum ('upheld', 'dismissed', 'withdrawn');
 
--- A domain over text would be tidier, but arrays of domains are opaque to clients.
+-- A domain over text would be tidier, but arrays of domains are opaque to clients. In plpgsql, since constraints are
+-- prepared anew for each statement: a function in SQL would be parsed each time, to see whether it can be inlined.
 -- Without a backslash: whether one escapes in the text of a function is up to its caller's standard_conforming_strings.
 create function agreement.are_labels(labels text[], most integer) returns boolean
-language sql immutable parallel safe
+language plpgsql immutable parallel safe strict
+set search_path = ''
 as $$
-    select cardinality(are_labels.labels) <= are_labels.most
-        and coalesce(array_ndims(are_labels.labels) = 1 and array_lower(are_labels.labels, 1) = 1, true)   -- null for none
-        and coalesce(bool_and(coalesce(l.label ~ '[^[:space:]]' and length(l.label) <= 100, false)), true)
-    from unnest(are_labels.labels) as l (label)
+declare
+    v_label text;
+begin
+    -- Both dimensions and bounds are null of an array without elements.
+    if cardinality(are_labels.labels) > are_labels.most or array_ndims(are_labels.labels) > 1 or array_lower(are_labels.labels, 1) <> 1 then
+        return false;
+    end if;
+    foreach v_label in array are_labels.labels loop
+        if v_label is null or v_label !~ '[^[:space:]]' or length(v_label) > 100 then
+            return false;
+        end if;
+    end loop;
+    return true;
+end;
 $$;
 
 comment on function agreement.are_labels(text[], integer) is 'Whether an array is a plain list of at most so many elements, each of them a text of 1 to 100 characters.';
@@ -69,8 +81,8 @@ create table agreement.referrals (
     constraint referrals_region_is_named check (cardinality(region) > 0 and agreement.are_labels(region, 10)),
     -- Less than infinity also refuses NaN, which PostgreSQL sorts above all numbers.
     constraint referrals_price_min_is_at_most_price_max check (price_min >= 0 and price_min <= price_max and price_max < 'Infinity'),
-    constraint referrals_property_type_is_a_label check (agreement.are_labels(array[property_type], 1)),
-    constraint referrals_deal_type_is_a_label check (agreement.are_labels(array[deal_type], 1)),
+    constraint referrals_property_type_is_a_label check (property_type ~ '\S' and length(property_type) <= 100),
+    constraint referrals_deal_type_is_a_label check (deal_type ~ '\S' and length(deal_type) <= 100),
     constraint referrals_languages_are_labels check (agreement.are_labels(languages, 20)),
     constraint referrals_sla_hours_is_reasonable check (sla_hours between 1 and 720),
     constraint referrals_cancelled_with_a_reason check ((status = 'cancelled') = (cancel_reason is not null)),

@@ -38,7 +38,9 @@ end;
 $$;
 
 create trigger referrals_terms_fixed
-before update on agreement.referrals
+before update of
+    id, broker_id, region, price_min, price_max, property_type, deal_type, languages, sla_hours, created_by, created_at, cancel_reason
+on agreement.referrals
 for each row when (
     (old.id, old.broker_id, old.region, old.price_min, old.price_max, old.property_type, old.deal_type, old.languages, old.sla_hours, old.created_by, old.created_at)
     is distinct from

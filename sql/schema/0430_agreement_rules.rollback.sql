@@ -9,6 +9,8 @@ drop trigger agreements_never_emptied on agreement.agreements;
 drop trigger agreements_never_deleted on agreement.agreements;
 drop trigger agreements_zz_stamp on agreement.agreements;
 drop function agreement.agreements_stamp();
+drop trigger agreements_signature_fixed on agreement.agreements;
+drop function agreement.agreements_signature_fixed();
 drop trigger agreements_terms_fixed on agreement.agreements;
 drop function agreement.agreements_terms_fixed();
 drop trigger agreements_region_fixed on agreement.agreements;

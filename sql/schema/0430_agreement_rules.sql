@@ -1,4 +1,7 @@
 -- How an agreement may change: along the state machine, each edge by its cause, and the rest of it never.
+--
+-- A trigger on columns fires for every statement that sets them, whoever asks; that no trigger here sets a fixed one
+-- is to be read below. What sets none of them is spared the comparison, which is prepared anew for each statement.
 -- depends: 0420_match_rules
 
 set local role brokerflow_owner;
@@ -132,7 +135,7 @@ end;
 $$;
 
 create trigger agreements_effective_at_once
-before update on agreement.agreements
+before update of effective_at on agreement.agreements
 for each row when (old.effective_at is distinct from new.effective_at)
 execute function agreement.agreements_effective_at_once();
 
@@ -150,7 +153,7 @@ end;
 $$;
 
 create trigger agreements_region_fixed
-before update on agreement.agreements
+before update of region on agreement.agreements
 for each row when (old.region is distinct from new.region)
 execute function agreement.agreements_region_fixed();
 
@@ -168,18 +171,38 @@ end;
 $$;
 
 create trigger agreements_terms_fixed
-before update on agreement.agreements
+before update of id, referral_id, match_id, from_broker_id, to_broker_id, fee_rate, protect_days, created_by, created_at, version
+on agreement.agreements
 for each row when (
     (old.id, old.referral_id, old.match_id, old.from_broker_id, old.to_broker_id, old.fee_rate, old.protect_days, old.created_by, old.created_at, old.version)
     is distinct from
     (new.id, new.referral_id, new.match_id, new.from_broker_id, new.to_broker_id, new.fee_rate, new.protect_days, new.created_by, new.created_at, new.version)
-    or (old.envelope_id, old.signed_at) is distinct from (new.envelope_id, new.signed_at)
-        and (old.envelope_id is not null or new.status <> 'effective')
 )
 execute function agreement.agreements_terms_fixed();
 
 comment on trigger agreements_terms_fixed on agreement.agreements is
-    'Axiom A8: an agreement moves only along the state machine. Moving is all it does: parties, terms and envelope stay.';
+    'Axiom A8: an agreement moves only along the state machine. Moving is all it does: parties and terms stay.';
+
+create function agreement.agreements_signature_fixed() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    perform shared.refuse('agreements_signature_fixed', 'a signature comes with effectiveness, and never changes');
+    return null;
+end;
+$$;
+
+create trigger agreements_signature_fixed
+before update of envelope_id, signed_at on agreement.agreements
+for each row when (
+    (old.envelope_id, old.signed_at) is distinct from (new.envelope_id, new.signed_at)
+    and (old.envelope_id is not null or new.status <> 'effective')
+)
+execute function agreement.agreements_signature_fixed();
+
+comment on trigger agreements_signature_fixed on agreement.agreements is
+    'Axiom A8: an agreement moves only along the state machine. It is signed once, when it becomes effective.';
 
 -- After the refusals above, by name: "stamp" sorts behind them.
 create function agreement.agreements_stamp() returns trigger

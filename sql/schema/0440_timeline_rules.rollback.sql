@@ -13,5 +13,6 @@ drop function agreement.timeline_events_gated();
 drop trigger timeline_events_chain on agreement.timeline_events;
 drop function agreement.timeline_events_chain();
 drop function agreement.event_body(agreement.timeline_events);
+drop function agreement.event_document(agreement.timeline_events);
 drop trigger timeline_events_by_party on agreement.timeline_events;
 drop function agreement.timeline_events_by_party();

@@ -143,7 +143,8 @@ $$;
 
 comment on function agreement.invite_candidate(uuid, uuid) is 'Invites an agent of another broker to take a referral.';
 
--- Accepting again answers with the same agreement; the row lock makes the second of two acceptances see the first.
+-- Accepting again answers with the same agreement: the second of two acceptances waits for the first, then finds
+-- nothing to change. One statement where it is the first, since each asks the policies anew.
 create function agreement.answer_match(referral_id uuid, id uuid, state agreement.match_state) returns agreement.matches
 language plpgsql volatile
 set search_path = ''
@@ -151,19 +152,20 @@ as $$
 declare
     v_match agreement.matches;
 begin
+    update agreement.matches as m set state = answer_match.state
+    where m.id = answer_match.id
+        and m.referral_id = answer_match.referral_id
+        and not (m.state = 'accepted' and answer_match.state = 'accepted' and m.candidate_user_id = shared.current_user_id())
+    returning m.* into v_match;
+    if found then
+        return v_match;
+    end if;
     select * into v_match
     from agreement.matches as m
-    where m.id = answer_match.id and m.referral_id = answer_match.referral_id
-    for no key update;
+    where m.id = answer_match.id and m.referral_id = answer_match.referral_id;
     if not found then
         perform agreement.refuse_missing('match');
     end if;
-    if v_match.state = 'accepted' and answer_match.state = 'accepted' and v_match.candidate_user_id = shared.current_user_id() then
-        return v_match;
-    end if;
-    update agreement.matches as m set state = answer_match.state
-    where m.id = answer_match.id
-    returning m.* into v_match;
     return v_match;
 end;
 $$;
@@ -233,18 +235,18 @@ begin
     if (shared.current_actor()).kind is distinct from 'esign' then
         perform shared.refuse('complete_signature', 'only the signing service reports a signature', 'insufficient_privilege');
     end if;
-    select * into v_agreement from agreement.agreements as a where a.id = complete_signature.agreement_id for no key update;
-    if not found then
-        perform agreement.refuse_missing('agreement');
-    end if;
-    if v_agreement.envelope_id = complete_signature.envelope_id then
-        return v_agreement;
-    end if;
     -- No condition on the status: the state machine refuses what is not pending signature.
     update agreement.agreements as a
     set status = 'effective', signed_at = complete_signature.signed_at, envelope_id = complete_signature.envelope_id
-    where a.id = complete_signature.agreement_id
+    where a.id = complete_signature.agreement_id and a.envelope_id is distinct from complete_signature.envelope_id
     returning a.* into v_agreement;
+    if found then
+        return v_agreement;
+    end if;
+    select * into v_agreement from agreement.agreements as a where a.id = complete_signature.agreement_id;
+    if not found then
+        perform agreement.refuse_missing('agreement');
+    end if;
     return v_agreement;
 end;
 $$;

@@ -45,9 +45,8 @@ create policy select_candidate on agreement.referrals for select to brokerflow_a
 using (
     exists (
         select from agreement.matches as m
-        where m.referral_id = referrals.id and m.candidate_user_id = (select shared.current_user_id())
+        where m.referral_id = referrals.id and m.candidate_user_id = (select shared.acting_user('agreements:read'))
     )
-    and (select shared.can_use('agreements:read'))
 );
 create policy insert_broker on agreement.referrals for insert to brokerflow_app
 with check (
@@ -68,7 +67,7 @@ create policy select_broker on agreement.matches for select to brokerflow_app
 using (broker_id = (select shared.acting_organization('agreements:read')));
 -- Waived policies_side_by_side: agreement.matches for r to brokerflow_app. Who asks and who is asked are two.
 create policy select_candidate on agreement.matches for select to brokerflow_app
-using (candidate_user_id = (select shared.current_user_id()) and (select shared.can_use('agreements:read')));
+using (candidate_user_id = (select shared.acting_user('agreements:read')));
 create policy insert_broker on agreement.matches for insert to brokerflow_app
 with check (broker_id = (select shared.acting_organization('agreements:write')));
 create policy update_either on agreement.matches for update to brokerflow_app

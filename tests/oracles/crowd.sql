@@ -151,7 +151,7 @@ end;
 $$;
 
 insert into shared.outbox (topic, event_id, payload)
-select 'agreement.timeline', e.id, agreement.event_body(e)::jsonb from agreement.timeline_events as e;
+select 'agreement.timeline', e.id, agreement.event_document(e) from agreement.timeline_events as e;
 
 insert into shared.audit_log (
     recorded_at, credential_kind, credential_id, user_id, organization_id, action, subject, outcome, detail

@@ -68,7 +68,7 @@ async def test_one_altered_byte_is_found(given: Given, as_referee: Party, stage:
 
 
 async def test_every_field_of_an_event_is_in_the_hash(stage: Stage) -> None:
-    [[text]] = await stage.run("select prosrc from pg_proc where proname = 'event_body'")
+    [[text]] = await stage.run("select prosrc from pg_proc where proname = 'event_document'")
     columns = await stage.run(
         "select attname from pg_attribute where attrelid = 'agreement.timeline_events'::regclass and attnum > 0"
     )

@@ -101,7 +101,7 @@ async def test_a_replayed_webhook_changes_nothing(given: Given, refused: Refused
     told = await given.events(agreement)
     await given.sign(agreement, "2001-01-01 00:00:00+00")
     assert await given.events(agreement) == told
-    async with refused("agreements_terms_fixed"):
+    async with refused("agreements_signature_fixed"):
         await as_esign("select agreement.complete_signature(%s, now(), 'another envelope')", agreement)
     pending = await given.agreement("pending_signature")
     async with refused("agreements_one_per_envelope"):
@@ -229,12 +229,23 @@ async def test_its_parties_and_terms_never_change(
     for change in (
         "fee_rate = 1", "protect_days = 1", "from_broker_id = to_broker_id, to_broker_id = from_broker_id",
         "referral_id = gen_random_uuid()", "match_id = gen_random_uuid()", "created_by = gen_random_uuid()",
-        "created_at = now()", "version = 7", "envelope_id = 'x'", "signed_at = now()", "id = gen_random_uuid()",
+        "created_at = now()", "version = 7", "id = gen_random_uuid()",
     ):  # fmt: skip
         async with refused("agreements_terms_fixed"):
             await as_owner(f"update agreement.agreements set {change} where id = %s", agreement)
         async with refused(None, "42501"):
             await as_referee(f"update agreement.agreements set {change} where id = %s", agreement)
+
+
+@keeps("agreements_signature_fixed")
+async def test_its_signature_never_changes(given: Given, refused: Refused, as_owner: Actor, as_referee: Party) -> None:
+    for status in ("pending_signature", "effective", "closed"):
+        agreement = await given.agreement(status)
+        for change in ("envelope_id = 'x'", "signed_at = now()", "envelope_id = 'x', signed_at = now()"):
+            async with refused("agreements_signature_fixed"):
+                await as_owner(f"update agreement.agreements set {change} where id = %s", agreement)
+            async with refused(None, "42501"):
+                await as_referee(f"update agreement.agreements set {change} where id = %s", agreement)
 
 
 @keeps("agreements_never_deleted", "agreements_never_emptied")
@@ -333,7 +344,8 @@ async def test_a_referrals_terms_never_change(
 ) -> None:
     referral = await given.referral()
     for change in ("region = '{X}'", "price_min = 0", "price_max = 9", "languages = '{en}'", "sla_hours = 1",
-                   "deal_type = 'rent'", "created_at = now()", "id = gen_random_uuid()"):  # fmt: skip
+                   "deal_type = 'rent'", "property_type = 'castle'", "created_at = now()", "id = gen_random_uuid()",
+                   "broker_id = gen_random_uuid()", "created_by = gen_random_uuid()"):  # fmt: skip
         async with refused("referrals_terms_fixed"):
             await as_owner(f"update agreement.referrals set {change} where id = %s", referral)
         async with refused(None, "42501"):

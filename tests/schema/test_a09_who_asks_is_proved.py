@@ -493,13 +493,16 @@ async def test_who_left_a_broker_does_not_bind_it(
 
 @keeps("timeline_events_by_party")
 async def test_every_event_has_a_proved_party(
-    given: Given, refused: Refused, as_stranger: Party, as_owner: Actor
+    given: Given, refused: Refused, as_stranger: Party, as_nobody: Actor, as_owner: Actor
 ) -> None:
     agreement = await given.agreement("effective")
     append = "insert into agreement.timeline_events (agreement_id, type) values (%s, 'CLIENT_CONTACTED')"
-    for actor in (as_stranger, as_owner):
+    for actor in (as_stranger, as_nobody):
         async with refused("timeline_events_by_party", "42501"):
             await actor(append, agreement)
+    # The owner sees every agreement, and is nobody who proved himself: his event has no credential_kind.
+    async with refused(None, "23502"):
+        await as_owner(append, agreement)
 
 
 async def test_an_event_names_the_actor_of_its_transaction(given: Given, as_referee: Party) -> None:
@@ -625,6 +628,20 @@ async def test_an_actor_acts_in_an_organization_of_his(
     elsewhere = Actor(stage, ("enter_session", as_referrer.person.digest, "second"))
     assert await elsewhere(acting, "agreements:read") == [(second,)]
     assert await elsewhere(READ) == [(0,)], "where he works now is all that he sees"
+
+
+async def test_an_actor_acts_as_a_person_within_his_scopes(
+    refused: Refused, as_referrer: Party, as_nobody: Actor
+) -> None:
+    acting = "select shared.acting_user(%s)"
+    assert await as_referrer(acting, "agreements:read") == [(as_referrer.user_id,)]
+    assert await as_nobody(acting, "agreements:read") == [(None,)]
+    bearer = await as_referrer.token("votes:write")
+    assert await bearer(acting, "votes:write") == [(as_referrer.user_id,)]
+    async with refused("credential_scope", "42501"):
+        await bearer(acting, "agreements:read")
+    program = await as_referrer.organization_token("agreements:read")
+    assert await program(acting, "agreements:read") == [(None,)]
 
 
 async def test_a_member_is_added_by_his_address_and_by_nothing_else(

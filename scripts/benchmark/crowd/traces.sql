@@ -5,7 +5,7 @@ from deals as d join agreement.timeline_events as e on e.agreement_id = d.agreem
 order by e.agreement_id, e.seq desc;
 
 insert into shared.outbox (topic, event_id, payload, created_at)
-select 'agreement.timeline', e.id, agreement.event_body(e)::jsonb, e.recorded_at
+select 'agreement.timeline', e.id, agreement.event_document(e), e.recorded_at
 from deals as d join agreement.timeline_events as e on e.agreement_id = d.agreement_id;
 
 insert into shared.audit_log (
