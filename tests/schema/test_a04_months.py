@@ -308,6 +308,22 @@ async def test_the_auditor_alone_reads_the_archive(given: Given, refused: Refuse
             await stage.become(role)
             async with refused(None, "42501"):
                 await stage.run(f"select * from {place}")
+    for table in (*ARCHIVED, "archive.months"):
+        await stage.as_postgres(f"grant usage on schema archive to {APP}; grant select on {table} to {APP}")
+        assert await stage.as_referrer(f"select count(*) from {table}") == [(0,)], "no grant opens it without a policy"
+
+
+async def test_a_month_is_archived_once_and_said_as_it_is(given: Given, refused: Refused, stage: Stage) -> None:
+    await archived(given, stage)
+    for change, proposition in (
+        ("rows = -1", "months_rows_are_counted"),
+        ("from_id = before_id", "months_bounds_are_in_order"),
+        ("month = month + 1", "months_month_is_its_first_day"),
+    ):
+        async with refused(proposition):
+            await stage.as_owner(f"update archive.months set {change}")
+    async with refused("months_pkey"):
+        await stage.as_owner("insert into archive.months select * from archive.months limit 1")
 
 
 async def test_what_follows_on_an_archived_month_goes_on_with_its_chain(given: Given, stage: Stage) -> None:

@@ -60,6 +60,20 @@ async def test_a_new_version_is_announced_by_its_secrets_id(
     assert told == [str(secret), "the end"]
 
 
+async def test_a_version_that_is_destroyed_is_announced_by_its_secrets_id(
+    enter_from_outside: Outside, superuser: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    async with enter_from_outside() as stage:
+        secret = await stage.given.secret("destroyed/announced")
+        await stage.connection.commit()
+        superuser.execute("listen secrets")
+        await stage.as_referrer("select secretstore.destroy_version('destroyed/announced', null, 1, 'r', null)")
+        await stage.connection.commit()
+    superuser.execute("notify secrets, 'the end'")
+    told = [each.payload for each in superuser.notifies(timeout=5, stop_after=2)]
+    assert told == [str(secret), "the end"]
+
+
 async def test_what_its_reader_holds_is_audited_and_not_granted_again(given: Given, as_referrer: Party) -> None:
     """If it is the very version to be read; whatever else he says to hold, he is granted what there is."""
     secret, other = await given.secret(), await given.secret("other")
@@ -276,7 +290,9 @@ async def test_a_version_never_changes(given: Given, refused: Refused, as_vault:
 @keeps("secret_versions_immutable")
 async def test_what_is_destroyed_stays_destroyed(given: Given, refused: Refused, as_vault: Actor) -> None:
     await given.secret()
-    await as_vault("update secretstore.secret_versions set wrapped_key = null, destroyed_at = now()")
+    await as_vault(
+        "update secretstore.secret_versions set wrapped_key = null, destroyed_at = now() where wrapped_key is not null"
+    )
     async with refused("secret_versions_immutable"):
         await as_vault(
             "update secretstore.secret_versions set wrapped_key = %s, destroyed_at = null, "
