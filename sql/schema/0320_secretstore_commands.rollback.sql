@@ -9,6 +9,7 @@ drop function secretstore.destroy_version(text, uuid, integer, text, text);
 drop function secretstore.undelete_secret(text, uuid, text, text);
 drop function secretstore.delete_secret(text, uuid, integer, text, text);
 drop function secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text);
+drop function secretstore.write_audit(text, secretstore.secrets, integer, text, text, jsonb);
 drop function secretstore.reserve_version(text, uuid, integer);
 drop function secretstore.expect_version(secretstore.secrets, integer);
 drop function secretstore.locked_secret(secretstore.scope, text);

@@ -118,6 +118,26 @@ $$;
 comment on function secretstore.reserve_version(text, uuid, integer) is
     'Axiom A11: a secret''s value is sealed to its scope, key and version. Locks the secret and tells what its next value is sealed to; of racing writers who expect one version, one wins.';
 
+-- The value is in no detail.
+create function secretstore.write_audit(
+    action text, secret secretstore.secrets, version integer, request_id text, address text, more jsonb default '{}'
+) returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+    perform shared.write_audit(
+        write_audit.action,
+        secretstore.subject_of((write_audit.secret).organization_id, (write_audit.secret).environment_id, (write_audit.secret).key),
+        detail => jsonb_strip_nulls(jsonb_build_object('version', write_audit.version, 'address', write_audit.address) || write_audit.more),
+        request_id => write_audit.request_id
+    );
+end;
+$$;
+
+comment on function secretstore.write_audit(text, secretstore.secrets, integer, text, text, jsonb) is
+    'Axiom A11: writes are audited. What was done with a secret, to which version, from where. Granted to nobody: commands call it.';
+
 -- The second step. A value that deletion or expiry hid comes back with a new version only.
 create function secretstore.put_version(
     secret_id uuid, version integer, ciphertext bytea, wrapped_key bytea, master_key_id text, restores integer,
@@ -148,14 +168,10 @@ begin
     returning s.* into v_secret;
     update secretstore.secret_versions as v set wrapped_key = null, destroyed_at = shared.clock()
     where v.secret_id = v_secret.id and v.version <= v_secret.version - v_secret.max_versions and v.wrapped_key is not null;
-    perform shared.write_audit(
+    perform secretstore.write_audit(
         case when put_version.restores is null then 'secret.write' else 'secret.rollback' end,
-        secretstore.subject_of(v_secret.organization_id, v_secret.environment_id, v_secret.key),
-        detail => jsonb_strip_nulls(jsonb_build_object(
-            'version', v_secret.version, 'restores', put_version.restores, 'expires_at', put_version.expires_at,
-            'address', put_version.address
-        )),
-        request_id => put_version.request_id
+        v_secret, v_secret.version, put_version.request_id, put_version.address,
+        jsonb_build_object('restores', put_version.restores, 'expires_at', put_version.expires_at)
     );
     return v_secret;
 end;
@@ -181,11 +197,7 @@ begin
     update secretstore.secrets as s set deleted_at = shared.clock(), updated_at = shared.clock()
     where s.id = v_secret.id
     returning s.* into v_secret;
-    perform shared.write_audit(
-        'secret.delete', secretstore.subject_of(v_secret.organization_id, v_secret.environment_id, v_secret.key),
-        detail => jsonb_strip_nulls(jsonb_build_object('version', v_secret.version, 'address', delete_secret.address)),
-        request_id => delete_secret.request_id
-    );
+    perform secretstore.write_audit('secret.delete', v_secret, v_secret.version, delete_secret.request_id, delete_secret.address);
     return v_secret;
 end;
 $$;
@@ -208,11 +220,7 @@ begin
     update secretstore.secrets as s set deleted_at = null, updated_at = shared.clock()
     where s.id = v_secret.id
     returning s.* into v_secret;
-    perform shared.write_audit(
-        'secret.undelete', secretstore.subject_of(v_secret.organization_id, v_secret.environment_id, v_secret.key),
-        detail => jsonb_strip_nulls(jsonb_build_object('version', v_secret.version, 'address', undelete_secret.address)),
-        request_id => undelete_secret.request_id
-    );
+    perform secretstore.write_audit('secret.undelete', v_secret, v_secret.version, undelete_secret.request_id, undelete_secret.address);
     return v_secret;
 end;
 $$;
@@ -234,11 +242,7 @@ begin
     if not found then
         perform shared.refuse('not_found', 'there is no such version, or it is destroyed', 'no_data_found');
     end if;
-    perform shared.write_audit(
-        'secret.destroy', secretstore.subject_of(v_secret.organization_id, v_secret.environment_id, v_secret.key),
-        detail => jsonb_strip_nulls(jsonb_build_object('version', destroy_version.version, 'address', destroy_version.address)),
-        request_id => destroy_version.request_id
-    );
+    perform secretstore.write_audit('secret.destroy', v_secret, destroy_version.version, destroy_version.request_id, destroy_version.address);
     return v_secret;
 end;
 $$;
