@@ -45,5 +45,5 @@ def test_what_is_broken_is_refused(tmp_path: Path, planted: str) -> None:
 def test_continuous_integration_asks_for_all_of_it() -> None:
     assert "scripts/lint\n" in (ROOT / "scripts" / "check").read_text()
     run = (ROOT / ".ci" / "run").read_text()
-    for step in ("scripts/check", "scripts/test"):
+    for step in ("scripts/check", "scripts/test", "scripts/mutate"):
         assert step in run
