@@ -25,6 +25,7 @@ from app.shared.openapi import problem_spec
 
 KEEP_ALIVE = 15.0  # seconds
 MOMENT = 0.02  # seconds
+LATE = 1.0  # seconds after a notice until a look at what committed just behind it and left its own out
 BATCH = 100
 # An event gets its id before its transaction commits, so one with a smaller id may appear after one with a greater.
 OVERLAP = timedelta(seconds=30)
@@ -109,7 +110,7 @@ async def _passed_over(feed: Feed) -> list[TimelineEvent]:
 async def _messages(
     request: Request[Any, Any, Any], feed: Feed, events: list[TimelineEvent]
 ) -> AsyncIterator[ServerSentEventMessage]:
-    state, bell, silence_ends = request.app.state, asyncio.Event(), 0.0
+    state, bell, silence_ends, has_rung = request.app.state, asyncio.Event(), 0.0, False
     listener = asyncio.create_task(_ring(bell, state.database.listen("outbox")))
     try:
         while not listener.done():
@@ -120,7 +121,8 @@ async def _messages(
             if events or time.monotonic() >= silence_ends:
                 silence_ends = time.monotonic() + KEEP_ALIVE
             if not feed.is_behind:
-                await _wait(bell, silence_ends - time.monotonic())
+                patience = silence_ends - time.monotonic()
+                has_rung = await _wait(bell, min(patience, LATE) if has_rung else patience)
             events = await feed.read()
         yield _end("closing")
     except Exception as error:  # noqa: BLE001 - the status is sent: what ends a stream is told within it
@@ -138,12 +140,14 @@ async def _ring(bell: asyncio.Event, notices: AsyncIterator[str | None]) -> None
         bell.set()
 
 
-async def _wait(bell: asyncio.Event, seconds: float) -> None:
-    """Wait for the bell, so long at most; what rings within a moment is one ring."""
+async def _wait(bell: asyncio.Event, seconds: float) -> bool:
+    """Wait for the bell, so long at most, and tell whether it rang; what rings within a moment is one ring."""
     with suppress(TimeoutError):
         await asyncio.wait_for(bell.wait(), seconds)
         await asyncio.sleep(MOMENT)
+    has_rung = bell.is_set()
     bell.clear()
+    return has_rung
 
 
 def _end(code: str) -> ServerSentEventMessage:

@@ -234,18 +234,25 @@ comment on trigger preview_branches_archived_once on shared.preview_branches is
     'Axiom A3: no caller sets a recorded time. A branch is archived now, whatever time he names, and for good.';
 
 -- The payload may have any size; a notification of more than 8000 bytes would abort the business transaction.
+--
+-- A notification is a hint, for listeners who look by themselves as well. PostgreSQL lets one transaction at a time
+-- commit with one, until it is on disk, and thus all others wait: so who comes to commit while another with a hint is
+-- just doing so leaves his out, since the other's wakes the listeners as well. Deferred, so that the lock is that short.
 create function shared.outbox_announce() returns trigger
 language plpgsql
 set search_path = ''
 as $$
 begin
-    perform pg_notify('outbox', new.event_id::text);
+    if pg_try_advisory_xact_lock('shared.outbox'::regclass::oid::integer, 0) then
+        perform pg_notify('outbox', new.event_id::text);
+    end if;
     return null;
 end;
 $$;
 
-create trigger outbox_announce
+create constraint trigger outbox_announce
 after insert on shared.outbox
+deferrable initially deferred
 for each row execute function shared.outbox_announce();
 
-comment on trigger outbox_announce on shared.outbox is 'Axiom A5: an effect leaves only through the outbox. Listeners are told the event''s id, and nothing else.';
+comment on trigger outbox_announce on shared.outbox is 'Axiom A5: an effect leaves only through the outbox. Listeners are told the event''s id, and nothing else; of messages that commit at once, of one at least.';

@@ -173,6 +173,25 @@ def test_an_event_that_commits_late_is_not_missed(
         assert event_of(feed.next())["id"] == again["id"]
 
 
+def test_an_event_that_nobody_announced_comes_soon_after_one_that_was(
+    referrer: Caller, pending: Json, database: Database, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of two that commit at once, the later; without waiting for a silence to be told."""
+    monkeypatch.setattr(stream, "KEEP_ALIVE", 10 * PATIENCE)
+    with subscribed(referrer) as feed, psycopg.connect(database.app_url) as late:
+        assert feed.comment() == "keep-alive"
+        late.execute("select apiauth.enter_session(%s)", [tokens.digest(referrer.token)])
+        announced = created(append(referrer, pending, "CLIENT_CONTACTED"))
+        assert event_of(feed.next()) == announced
+        look.execute("select pg_advisory_lock('shared.outbox'::regclass::oid::integer, 0)")
+        row = late.execute(
+            "select (agreement.append_event(%s, 'CLIENT_CONTACTED', '{}')).id::text", [pending["id"]]
+        ).fetchone()
+        late.commit()
+        assert row is not None
+        assert event_of(feed.next())["id"] == row[0]
+
+
 def test_a_revoked_credential_ends_the_stream(referrer: Caller, pending: Json, client: httpx.Client) -> None:
     token = log_in(client, referrer.email)
     with calling(str(client.base_url), token) as other, subscribed(other) as feed:

@@ -130,6 +130,27 @@ async def test_an_effect_of_any_size_is_announced_by_its_events_id(
     assert announced == {str(number) for (number,) in left}
 
 
+async def test_who_commits_while_another_announces_leaves_his_own_out(
+    enter_from_outside: Outside, superuser: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """PostgreSQL commits announcements one after the other; who has none to make does not wait for them."""
+    superuser.execute("listen outbox")
+    async with enter_from_outside() as one, enter_from_outside() as other:
+        first = await one.given.draft()
+        await one.run("set constraints all immediate")  # as his commit does
+        await other.given.draft()
+        await other.connection.commit()
+        await one.connection.commit()
+        last = await other.given.draft()
+        await other.connection.commit()
+    superuser.execute("notify outbox, 'the end'")
+    told = [each.payload for each in superuser.notifies(timeout=5, stop_after=3)]
+    query = "select event_id::text from shared.outbox where payload ->> 'agreement_id' = %s"
+    expected = [superuser.execute(query, [str(agreement)]).fetchone() for agreement in (first, last)]
+    assert told[:2] == [each[0] for each in expected if each is not None]
+    assert told[2] == "the end"
+
+
 async def test_without_its_trigger_nothing_is_announced(
     enter_from_outside: Outside, superuser: psycopg.Connection[tuple[object, ...]]
 ) -> None:
