@@ -102,7 +102,7 @@ CONTACT_INTEGRITY = Kind(
     500, "contact_integrity", "The stored contact was altered, or its master key is not configured."
 )
 INTERNAL = Kind(500, "internal", "The service failed; the request_id finds the cause in its log.")
-DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database does not answer; try again.", 1)
+DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database is away or too busy; try again.", 1)
 SESSION_STORE_UNAVAILABLE = Kind(503, "session_store_unavailable", "The session store does not answer; try again.", 1)
 PROVIDER_UNAVAILABLE = Kind(
     503, "provider_unavailable", "The login provider does not answer as it should; try again.", 5
