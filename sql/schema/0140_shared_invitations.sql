@@ -174,7 +174,8 @@ for each row execute function shared.invitations_write_audit();
 comment on trigger invitations_write_audit on shared.invitations is
     'Axiom A9: who asks is proved. Who invited, accepted, declined and revoked is in the audit log.';
 
--- One that expired makes room for another.
+-- One that expired makes room for another. The clock is read before created_at is, so that a lifetime of nothing is
+-- refused, and one of thirty days is not, whatever passes between the two.
 create function shared.create_invitation(organization_id uuid, email text, role shared.member_role, lifetime interval)
 returns shared.invitations
 language plpgsql volatile
@@ -182,17 +183,18 @@ set search_path = ''
 as $$
 declare
     v_invitation shared.invitations;
+    v_now timestamptz := shared.clock();
 begin
     if not shared.can_administer(create_invitation.organization_id, greatest(create_invitation.role, 'admin')) then
         perform shared.refuse('not_found', 'there is no such organization, or it is not yours', 'no_data_found');
     end if;
     update shared.invitations as i set state = 'revoked'
     where i.organization_id = create_invitation.organization_id and i.address = shared.address_key(create_invitation.email)
-        and i.state = 'open' and i.expires_at <= shared.clock();
+        and i.state = 'open' and i.expires_at <= v_now;
     insert into shared.invitations as i (organization_id, email, role, expires_at)
     values (
         create_invitation.organization_id, create_invitation.email, create_invitation.role,
-        shared.clock() + create_invitation.lifetime
+        v_now + create_invitation.lifetime
     )
     returning i.* into v_invitation;
     return v_invitation;

@@ -216,9 +216,10 @@ async def test_times_are_the_clocks(refused: Refused, as_referrer: Party, as_own
         "update shared.invitations set state = 'revoked', settled_at = '2001-01-01' where id = %s", invitation
     )
     assert await as_referrer("select settled_at > now() from shared.invitations where id = %s", invitation) == [(True,)]
-    for lifetime in ("30 days 1 hour", "-1 second"):
+    for lifetime in ("30 days 1 hour", "-1 second", "0"):
         async with refused("invitations_expires_within_30_days"):
             await invited(as_referrer, lifetime=lifetime)
+    await invited(as_referrer, "another@example.org", lifetime="30 days")
     for column in ("created_at", "settled_at", "invited_by", "state"):
         async with refused(None, "42501"):
             await as_referrer(
