@@ -8,6 +8,7 @@ who wait too: one entrance and one commit, with a row of the audit log for each.
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from operator import methodcaller
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -18,6 +19,7 @@ F = TypeVar("F")
 
 FLIGHTS: Final = 2  # of one caller at once: one is on its way while the other commits
 TOGETHER: Final = 16  # most reads of a flight; a value may have a megabyte
+TURNS: Final = 4  # of the event loop, in which a flight that may depart is sent
 
 
 class Caller(NamedTuple):
@@ -57,8 +59,8 @@ class Joining(Generic[W, F]):
         self._waiting[caller].append(_Waiting(wanted, send, found))
         return await found
 
-    def _land(self, caller: Caller) -> None:
-        """Let those who wait depart; where nobody does, the caller has a flight less."""
+    def _land(self, caller: Caller) -> bool:
+        """Let those who wait depart; where nobody does, the caller has a flight less. Tell whether one departs."""
         queue = self._waiting.pop(caller, deque())
         group: list[_Waiting[W, F]] = []
         while queue and len(group) < TOGETHER:
@@ -74,17 +76,18 @@ class Joining(Generic[W, F]):
             self._flights[caller] -= 1
         else:
             del self._flights[caller]
+        return bool(group)
 
     async def _fly(self, caller: Caller, group: list[_Waiting[W, F]]) -> None:
         try:
-            found = await group[0].send([each.wanted for each in group])
+            tell = methodcaller("set_result", await group[0].send([each.wanted for each in group]))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
-            for each in group:
-                if not each.found.done():
-                    each.found.set_exception(error)
-        else:
-            for each in group:
-                if not each.found.done():
-                    each.found.set_result(found)
+            tell = methodcaller("set_exception", error)
         finally:
-            self._land(caller)
+            is_followed = self._land(caller)
+        if is_followed:  # what those on board do now keeps the loop busy; PostgreSQL is to have work meanwhile
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+        for each in group:
+            if not each.found.done():
+                tell(each.found)

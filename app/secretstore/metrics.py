@@ -60,14 +60,14 @@ class Commands(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Count when the answer begins."""
-        action = scope["route_handler"].opt.get("action", READ)
+        action = scope["route_handler"].opt["action"]
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start" and not _is_replayed(message):
                 count(POSTGRESQL, action, _result_of_status(message["status"]))
             await send(message)
 
-        await next_app(scope, receive, send if action == READ else watched)
+        await next_app(scope, receive, watched)
 
 
 def _is_replayed(answer: HTTPResponseStartEvent) -> bool:

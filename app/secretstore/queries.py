@@ -37,6 +37,7 @@ class WrappedKey(Struct, frozen=True):
     environment_id: UUID | None
     key: str
     version: int
+    provenance: bytes
     wrapped_key: bytes
     wrapped_by: str
 
@@ -49,6 +50,7 @@ class Place(Struct, frozen=True):
     environment_id: UUID | None
     key: str
     version: int
+    provenance: bytes
 
 
 class Secret(Struct, frozen=True):
@@ -79,11 +81,10 @@ class SealedVersion(Struct, frozen=True):
     environment_id: UUID | None
     key: str
     version: int
+    provenance: bytes
     ciphertext: bytes
     wrapped_key: bytes
     master_key_id: str
-    created_at: datetime
-    expires_at: datetime | None
 
 
 class SecretVersion(Struct, frozen=True):
@@ -168,14 +169,26 @@ async def keep_master_key(db: Connection, *, id: str, proof: bytes) -> None:
 
 
 async def reserve_version(
-    db: Connection, *, key: str, environment_id: UUID | None = None, expected_version: int | None = None
+    db: Connection,
+    *,
+    key: str,
+    environment_id: UUID | None = None,
+    expected_version: int | None = None,
+    restores: int | None = None,
+    expires_at: datetime | None = None,
 ) -> Place:
     """Lock a secret and say what its next value is to be sealed to."""
     return await one(
         db,
         _QUERIES["reserve_version"],
         Place,
-        {"key": key, "environment_id": environment_id, "expected_version": expected_version},
+        {
+            "key": key,
+            "environment_id": environment_id,
+            "expected_version": expected_version,
+            "restores": restores,
+            "expires_at": expires_at,
+        },
     )
 
 

@@ -29,7 +29,7 @@ from app.secretstore.paths import key_of
 from app.secretstore.queries import Reader, Secret, SecretVersion
 from app.secretstore.store import INTEGRITY, Change, Origin, SecretStore
 from app.secretstore.values import SecretAltered, SecretNotFound, Value, sealable
-from app.shared.actor import Actor, ExpectedVersion
+from app.shared.actor import Actor, ExpectedVersion, answered
 from app.shared.credentials import PERSON, PROGRAM, takes
 from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
@@ -210,7 +210,7 @@ async def read_secret(
         raise RecordedRefusal(NOT_FOUND) from None
     except SecretAltered:
         raise RecordedRefusal(SECRET_INTEGRITY, axiom="A11") from None
-    return Response(_read(value), headers={"ETag": f'"{value.version}"'})
+    return answered(_read(value))
 
 
 @delete(
@@ -354,16 +354,18 @@ async def destroy_version(actor: Actor, store: Store, key: FromPath[str], data: 
     status_code=200,
     opt=_takes("secret.read", "secrets:read"),
 )
-async def read_batch(actor: Actor, store: Store, data: JSONBody[Keys]) -> Batch:
+async def read_batch(actor: Actor, store: Store, data: JSONBody[Keys]) -> Response[Batch]:
     """Read up to a hundred secrets in one statement; what one key is refused does not keep the others.
 
     It changes nothing, so an Idempotency-Key means nothing here: no stored answer holds a value.
     """
     del actor  # the store acts as him
     reading = await store.read(data.keys)
-    return Batch(
-        {key: _read(value) for key, value in reading.values.items()},
-        {key: _refused(refusal) for key, refusal in reading.refusals.items()},
+    return answered(
+        Batch(
+            {key: _read(value) for key, value in reading.values.items()},
+            {key: _refused(refusal) for key, refusal in reading.refusals.items()},
+        )
     )
 
 
@@ -376,23 +378,16 @@ def _refused(refusal: str) -> RefusedKey:
     return RefusedKey(kind.code, kind.detail)
 
 
+reads = [read_secret, read_batch, list_secrets, count_secrets, list_versions, list_readers]
+commands = Router(
+    path="/",
+    middleware=[Commands()],
+    route_handlers=[put_secret, delete_secret, roll_back, undelete_secret, destroy_version],
+)
 handlers = [
     Router(
         path="/",
         dependencies={"store": Provide(provide_store, sync_to_thread=False)},
-        middleware=[Commands()],
-        route_handlers=[
-            put_secret,
-            read_secret,
-            delete_secret,
-            list_secrets,
-            count_secrets,
-            list_versions,
-            list_readers,
-            roll_back,
-            undelete_secret,
-            destroy_version,
-            read_batch,
-        ],
+        route_handlers=[*reads, commands],
     )
 ]

@@ -219,7 +219,7 @@ class SecretStore:
 
     async def put(self, db: Connection, key: str, raw: bytes, change: Change) -> Secret:
         """Put a value in a transaction that has entered."""
-        place = await self.reserve(db, key, change.expected_version)
+        place = await self.reserve(db, key, change)
         envelope = values.seal(self._keyring, place, raw)
         return await queries.put_version(
             db,
@@ -234,10 +234,15 @@ class SecretStore:
             **self._told,
         )
 
-    async def reserve(self, db: Connection, key: str, expected_version: int | None) -> Place:
+    async def reserve(self, db: Connection, key: str, change: Change) -> Place:
         """Lock a secret, and learn what its next value is sealed to."""
         return await queries.reserve_version(
-            db, key=key, environment_id=self.environment_id, expected_version=expected_version
+            db,
+            key=key,
+            environment_id=self.environment_id,
+            expected_version=change.expected_version,
+            restores=change.restores,
+            expires_at=change.expires_at,
         )
 
     async def roll_back(self, db: Connection, number: bytes, key: str, change: Change) -> Secret:
@@ -284,6 +289,11 @@ class SecretStore:
 
 def _count(reading: Reading) -> None:
     altered = sum(refusal == INTEGRITY for refusal in reading.refusals.values())
-    metrics.count(metrics.POSTGRESQL, metrics.READ, "done", len(reading.values))
-    metrics.count(metrics.POSTGRESQL, metrics.READ, "altered", altered)
-    metrics.count(metrics.POSTGRESQL, metrics.READ, "denied", len(reading.refusals) - altered)
+    results: dict[metrics.Result, int] = {
+        "done": len(reading.values),
+        "altered": altered,
+        "denied": len(reading.refusals) - altered,
+    }
+    for result, times in results.items():
+        if times:
+            metrics.count(metrics.POSTGRESQL, metrics.READ, result, times)

@@ -85,7 +85,7 @@ def is_deeper(raw: bytes, limit: int) -> bool:
 
 
 def seal(keyring: Keyring, place: Place, raw: bytes) -> Envelope:
-    """Seal a value to its organization, environment, key and version."""
+    """Seal a value to its organization, environment, key and version, and to its provenance."""
     return keyring.enclose(raw, context_of(place))
 
 
@@ -101,8 +101,7 @@ def open_sealed(keyring: Keyring, sealed: SealedVersion) -> Value:
 
 
 def context_of(place: Place | SealedVersion | WrappedKey) -> bytes:
-    """Write down what a value is sealed to: fields of fixed length, then the key."""
+    """Write down what a value is sealed to: fields of fixed length, the key, which has no zero byte, and the rest."""
     environment = place.environment_id or _NO_ENVIRONMENT
-    return b"\0".join(
-        (b"secret", place.organization_id.bytes, environment.bytes, place.version.to_bytes(4), place.key.encode())
-    )
+    scope = (place.organization_id.bytes, environment.bytes)
+    return b"\0".join((b"secret", *scope, place.version.to_bytes(4), place.key.encode(), place.provenance))

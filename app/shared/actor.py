@@ -82,6 +82,11 @@ ExpectedVersion: TypeAlias = NamedDependency[int | None]
 """`expected_version: ExpectedVersion` in a handler: what If-Match names; None without it, or when it is `*`."""
 
 
+def answered(value: T, status: int = 200) -> Response[T]:
+    """Answer a value that is there; a `version` in it becomes the ETag."""
+    return _response(_encoded(value, status))
+
+
 def _encoded(value: object, status: int) -> Answer:
     version = getattr(value, "version", None)
     headers = {} if version is None else {"ETag": f'"{version}"'}

@@ -1,7 +1,8 @@
 -- Secrets, all owned by the vault: a key, its versions, and the grants by which a value is read once.
 --
 -- What stands here is ciphertext (AES-256-GCM, one data key a version) and that key, wrapped by a master key which
--- the database never sees. A value is sealed to its organization, environment, key and version: moved, it does not open.
+-- the database never sees. A value is sealed to its organization, environment, key and version, and to who put it, when
+-- and until when: moved or told otherwise, it does not open.
 -- depends: 0270_apiauth_impersonation
 
 set local role brokerflow_owner;
@@ -23,7 +24,7 @@ create table secretstore.secrets (
     max_versions integer,
     created_at timestamptz not null default shared.clock(),
     updated_at timestamptz not null default shared.clock(),
-    expires_at timestamptz,
+    expires_at timestamptz,     -- that of the latest version
     deleted_at timestamptz,
     constraint secrets_one_per_key unique (scope_id, key),
     constraint secrets_environment_of_organization foreign key (environment_id, organization_id)
@@ -57,7 +58,8 @@ create table secretstore.secret_versions (
     wrapped_key bytea,
     master_key_id text not null,
     restores integer,
-    -- The proved actor.
+    expires_at timestamptz,
+    -- The proved actor, and when he reserved the number.
     credential_kind shared.credential_kind not null,
     credential_id uuid,
     created_by uuid,

@@ -4,7 +4,8 @@
 set local role brokerflow_vault;
 
 -- The secret's row is the lock: writers of one key queue, writers of others do not. A counter that a sequence kept
--- would have gaps, and a constraint does not count.
+-- would have gaps, and a constraint does not count. A value is sealed to the moment at which its number was reserved, so
+-- the row keeps that moment; one before this transaction is another version's.
 create function secretstore.secret_versions_number() returns trigger
 language plpgsql
 set search_path = ''
@@ -12,15 +13,15 @@ as $$
 declare
     v_actor shared.actor := shared.current_actor();
 begin
-    update secretstore.secrets as s set version = s.version + 1, updated_at = shared.clock()
-    where s.id = new.secret_id and s.version + 1 = new.version;
+    update secretstore.secrets as s set version = s.version + 1, expires_at = new.expires_at
+    where s.id = new.secret_id and s.version + 1 = new.version and s.updated_at >= transaction_timestamp()
+    returning s.updated_at into new.created_at;
     if not found then
-        perform shared.refuse('secret_versions_number', 'a new version has the number after the latest');
+        perform shared.refuse('secret_versions_number', 'a new version has the number after the latest, reserved in its transaction');
     end if;
     new.credential_kind := v_actor.kind;
     new.credential_id := v_actor.credential_id;
     new.created_by := v_actor.user_id;
-    new.created_at := shared.clock();
     new.destroyed_at := null;
     return new;
 end;
@@ -39,9 +40,9 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-    if (old.secret_id, old.version, old.ciphertext, old.restores, old.credential_kind, old.credential_id, old.created_by, old.created_at)
+    if (old.secret_id, old.version, old.ciphertext, old.restores, old.expires_at, old.credential_kind, old.credential_id, old.created_by, old.created_at)
             is distinct from
-            (new.secret_id, new.version, new.ciphertext, new.restores, new.credential_kind, new.credential_id, new.created_by, new.created_at)
+            (new.secret_id, new.version, new.ciphertext, new.restores, new.expires_at, new.credential_kind, new.credential_id, new.created_by, new.created_at)
         or old.wrapped_key is null
         or new.wrapped_key is not null and (new.wrapped_key <> old.wrapped_key) <> (new.master_key_id <> old.master_key_id)
         or new.wrapped_key is null and new.master_key_id <> old.master_key_id

@@ -13,9 +13,22 @@ create type secretstore.scope as (organization_id uuid, environment_id uuid, id 
 
 comment on type secretstore.scope is 'Where keys live: an organization, or one of its environments; id is that of the narrower.';
 
-create type secretstore.place as (secret_id uuid, organization_id uuid, environment_id uuid, key text, version integer);
+create type secretstore.place as (
+    secret_id uuid, organization_id uuid, environment_id uuid, key text, version integer, provenance bytea
+);
 
 comment on type secretstore.place is 'What a value is sealed to, and the secret that it belongs to.';
+
+-- As PostgreSQL sends a row: each column with its type and length, so that no two rows are the same bytes.
+create function secretstore.provenance_of(
+    restores integer, expires_at timestamptz, credential_kind shared.credential_kind, credential_id uuid, created_by uuid,
+    created_at timestamptz
+) returns bytea
+language sql stable
+as 'select record_send(row(restores, expires_at, credential_kind::text, credential_id, created_by, created_at))';
+
+comment on function secretstore.provenance_of(integer, timestamptz, shared.credential_kind, uuid, uuid, timestamptz) is
+    'Axiom A11: a secret''s value is sealed to its scope, key and version. It is sealed to what stands beside it, too: who put it and when, what it restores, when it ends.';
 
 -- Takes the actor, so that a command which needs him again proves him once.
 create function secretstore.scope_of(actor shared.actor, right_needed text, environment_id uuid) returns secretstore.scope
@@ -96,26 +109,34 @@ $$;
 
 comment on function secretstore.expect_version(secretstore.secrets, integer) is 'Refuses unless the secret is at the version expected; 0 expects none. Null expects nothing.';
 
-create function secretstore.reserve_version(key text, environment_id uuid, expected_version integer) returns secretstore.place
+-- Racing writers of a key queue at its row. It keeps the moment, for the version that is to come.
+create function secretstore.reserve_version(
+    key text, environment_id uuid, expected_version integer, restores integer, expires_at timestamptz
+) returns secretstore.place
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
-    v_scope secretstore.scope := secretstore.acting_scope('secrets:write', reserve_version.environment_id);
-    v_secret secretstore.secrets := secretstore.locked_secret(v_scope, reserve_version.key);
+    v_actor shared.actor := shared.current_actor();
+    v_scope secretstore.scope := secretstore.scope_of(v_actor, 'secrets:write', reserve_version.environment_id);
+    v_secret secretstore.secrets;
 begin
-    if v_secret.id is null then
-        insert into secretstore.secrets (organization_id, environment_id, key)
-        values (v_scope.organization_id, v_scope.environment_id, reserve_version.key)
-        on conflict on constraint secrets_one_per_key do nothing;
-        v_secret := secretstore.locked_secret(v_scope, reserve_version.key);
-    end if;
+    insert into secretstore.secrets as s (organization_id, environment_id, key)
+    values (v_scope.organization_id, v_scope.environment_id, reserve_version.key)
+    on conflict on constraint secrets_one_per_key do update set updated_at = shared.clock()
+    returning s.* into v_secret;
     perform secretstore.expect_version(v_secret, reserve_version.expected_version);
-    return (v_secret.id, v_secret.organization_id, v_secret.environment_id, v_secret.key, v_secret.version + 1);
+    return (
+        v_secret.id, v_secret.organization_id, v_secret.environment_id, v_secret.key, v_secret.version + 1,
+        secretstore.provenance_of(
+            reserve_version.restores, reserve_version.expires_at, v_actor.kind, v_actor.credential_id, v_actor.user_id,
+            v_secret.updated_at
+        )
+    );
 end;
 $$;
 
-comment on function secretstore.reserve_version(text, uuid, integer) is
+comment on function secretstore.reserve_version(text, uuid, integer, integer, timestamptz) is
     'Axiom A11: a secret''s value is sealed to its scope, key and version. Locks the secret and tells what its next value is sealed to; of racing writers who expect one version, one wins.';
 
 -- The value is in no detail.
@@ -157,13 +178,15 @@ begin
     if not found then
         perform shared.refuse('not_found', 'there is no such secret, or it is not yours', 'no_data_found');
     end if;
-    insert into secretstore.secret_versions (secret_id, version, ciphertext, wrapped_key, master_key_id, restores)
+    insert into secretstore.secret_versions (
+        secret_id, version, ciphertext, wrapped_key, master_key_id, restores, expires_at
+    )
     values (
         put_version.secret_id, put_version.version, put_version.ciphertext, put_version.wrapped_key,
-        put_version.master_key_id, put_version.restores
+        put_version.master_key_id, put_version.restores, put_version.expires_at
     );
     update secretstore.secrets as s
-    set deleted_at = null, expires_at = put_version.expires_at, max_versions = coalesce(put_version.max_versions, s.max_versions)
+    set deleted_at = null, max_versions = coalesce(put_version.max_versions, s.max_versions)
     where s.id = put_version.secret_id
     returning s.* into v_secret;
     update secretstore.secret_versions as v set wrapped_key = null, destroyed_at = shared.clock()
@@ -283,11 +306,11 @@ begin
         select s.id, coalesce(grant_reads.version, s.version) as version,
             case
                 when s.id is null then 'missing'
-                when s.version <> (select max(l.version) from secretstore.secret_versions as l where l.secret_id = s.id)
-                    then 'secret_integrity'
+                when (s.version, s.expires_at) is distinct from (l.version, l.expires_at) then 'secret_integrity'
                 when s.deleted_at is not null then 'deleted'
                 when s.expires_at <= v_now then 'expired'
                 when v.version is null then 'missing_version'
+                when (v.wrapped_key is null) <> (v.destroyed_at is not null) then 'secret_integrity'
                 when v.wrapped_key is null then 'destroyed'
             end as refusal,
             coalesce((grant_reads.held_ids[k.n], grant_reads.held_versions[k.n]) = (v.secret_id, v.version), false) as is_held,
@@ -299,6 +322,12 @@ begin
         left join secretstore.secrets as s on s.scope_id = v_scope.id and s.key = k.key
         left join secretstore.secret_versions as v
             on v.secret_id = s.id and v.version = coalesce(grant_reads.version, s.version)
+        left join lateral (
+            select o.version, o.expires_at from secretstore.secret_versions as o
+            where o.secret_id = s.id
+            order by o.version desc
+            limit 1
+        ) as l on true
         order by k.n
     ) as f;
     perform shared.write_audits(v_actor, 'secret.read', v_subjects, v_refusals, v_details, grant_reads.request_ids);
@@ -325,8 +354,8 @@ comment on function secretstore.grant_reads(bytea, text[], uuid, integer, text[]
 
 create function secretstore.take_reads(number bytea)
 returns table (
-    secret_id uuid, organization_id uuid, environment_id uuid, key text, version integer, ciphertext bytea,
-    wrapped_key bytea, master_key_id text, created_at timestamptz, expires_at timestamptz
+    secret_id uuid, organization_id uuid, environment_id uuid, key text, version integer, provenance bytea,
+    ciphertext bytea, wrapped_key bytea, master_key_id text
 )
 language plpgsql volatile security definer
 set search_path = '' set plan_cache_mode = force_generic_plan
@@ -338,8 +367,9 @@ begin
         where g.digest = sha256(take_reads.number) and g.granted_at > shared.clock() - interval '10 seconds'
         returning g.secret_ids, g.versions
     )
-    select s.id, s.organization_id, s.environment_id, s.key, v.version, v.ciphertext, v.wrapped_key, v.master_key_id,
-        v.created_at, s.expires_at
+    select s.id, s.organization_id, s.environment_id, s.key, v.version,
+        secretstore.provenance_of(v.restores, v.expires_at, v.credential_kind, v.credential_id, v.created_by, v.created_at),
+        v.ciphertext, v.wrapped_key, v.master_key_id
     from used
     cross join unnest(used.secret_ids, used.versions) as g (secret_id, version)
     join secretstore.secrets as s on s.id = g.secret_id
@@ -405,11 +435,14 @@ comment on function secretstore.find_secret(text, uuid) is 'The secret of a key,
 -- For the operator, as the vault: granted to nobody. By the primary key, so that one pass sees each version once.
 create function secretstore.list_wrapped_keys(master_key_id text, after_secret_id uuid, after_version integer, count integer)
 returns table (
-    secret_id uuid, organization_id uuid, environment_id uuid, key text, version integer, wrapped_key bytea, wrapped_by text
+    secret_id uuid, organization_id uuid, environment_id uuid, key text, version integer, provenance bytea,
+    wrapped_key bytea, wrapped_by text
 )
 language sql stable
 as $$
-    select v.secret_id, s.organization_id, s.environment_id, s.key, v.version, v.wrapped_key, v.master_key_id
+    select v.secret_id, s.organization_id, s.environment_id, s.key, v.version,
+        secretstore.provenance_of(v.restores, v.expires_at, v.credential_kind, v.credential_id, v.created_by, v.created_at),
+        v.wrapped_key, v.master_key_id
     from secretstore.secret_versions as v
     join secretstore.secrets as s on s.id = v.secret_id
     where v.wrapped_key is not null and v.master_key_id <> list_wrapped_keys.master_key_id
@@ -446,7 +479,7 @@ comment on function secretstore.rewrap_keys(text, uuid[], integer[], bytea[], by
 
 revoke execute on function
     secretstore.visible_scope(uuid),
-    secretstore.reserve_version(text, uuid, integer),
+    secretstore.reserve_version(text, uuid, integer, integer, timestamptz),
     secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text),
     secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, text, text),
     secretstore.destroy_version(text, uuid, integer, text, text),
@@ -455,7 +488,7 @@ revoke execute on function
 from public;
 grant execute on function
     secretstore.visible_scope(uuid), secretstore.find_secret(text, uuid),
-    secretstore.reserve_version(text, uuid, integer),
+    secretstore.reserve_version(text, uuid, integer, integer, timestamptz),
     secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text),
     secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, text, text),
     secretstore.destroy_version(text, uuid, integer, text, text),

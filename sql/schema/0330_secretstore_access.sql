@@ -26,7 +26,9 @@ grant select on secretstore.secrets to brokerflow_app;
 -- ciphertext and wrapped_key are granted to nobody: take_reads hands them out.
 create policy select_member on secretstore.secret_versions for select to brokerflow_app
 using (exists (select from secretstore.secrets as s where s.id = secret_id));
-grant select (secret_id, version, master_key_id, restores, credential_kind, credential_id, created_by, created_at, destroyed_at)
+grant select (
+    secret_id, version, master_key_id, restores, expires_at, credential_kind, credential_id, created_by, created_at, destroyed_at
+)
 on secretstore.secret_versions to brokerflow_app;
 
 -- read_grants: nothing is granted.
@@ -34,5 +36,7 @@ on secretstore.secret_versions to brokerflow_app;
 create policy select_auditor on secretstore.secrets for select to brokerflow_auditor using (true);
 create policy select_auditor on secretstore.secret_versions for select to brokerflow_auditor using (true);
 grant select on secretstore.secrets to brokerflow_auditor;
-grant select (secret_id, version, master_key_id, restores, credential_kind, credential_id, created_by, created_at, destroyed_at)
+grant select (
+    secret_id, version, master_key_id, restores, expires_at, credential_kind, credential_id, created_by, created_at, destroyed_at
+)
 on secretstore.secret_versions to brokerflow_auditor;

@@ -3,12 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import Any
 
 import psycopg
+import pytest
 
 from app.database import Credential
 from app.database import Database as Pools
+from app.pipelines import Pipelines
 from app.sealing import Keyring
+from app.secretstore import joining
 from app.secretstore.joining import FLIGHTS, TOGETHER, Joining
 from app.secretstore.store import Origin, Reads, SecretStore
 from app.secretstore.values import SecretNotFound
@@ -59,6 +64,33 @@ async def test_reads_at_once_share_commits_and_each_has_its_row(database: Databa
     assert len(rows) == READERS
     assert commits(look) <= FLIGHTS + -(-READERS // TOGETHER)
     assert count(look, "select count(*) from secretstore.read_grants") == 0
+
+
+async def test_the_next_are_on_their_way_before_those_who_landed_go_on(
+    database: Database, owner: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else PostgreSQL waits for work while what was read is opened and answered."""
+    events: list[str] = []
+    run_both = Pipelines.run_both
+
+    def sent(pipelines: Pipelines, *steps: Any) -> Any:
+        events.append("sent")
+        return run_both(pipelines, *steps)
+
+    async def read(store: SecretStore) -> None:
+        await store.get("k")
+        events.append("told")
+
+    async with requests(database, owner) as [stores]:
+        await stores[0].set("k", 1)
+        monkeypatch.setattr(Pipelines, "run_both", sent)
+        monkeypatch.setattr(joining, "FLIGHTS", 1)
+        await asyncio.gather(*map(read, stores))
+    left = READERS - 1 - TOGETHER
+    assert [(event, len(list(run))) for event, run in groupby(events)] == [
+        *(("sent", 1), ("told", 1)),  # who asked first
+        *(("sent", 2), ("told", TOGETHER), ("sent", 1), ("told", left)),
+    ]
 
 
 async def test_one_after_the_other_each_is_a_commit_of_its_own(database: Database, owner: Caller, look: Look) -> None:

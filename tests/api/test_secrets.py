@@ -290,7 +290,7 @@ def test_versions_beyond_the_limit_are_destroyed(owner: Caller) -> None:
 def test_an_expired_secret_is_not_there(owner: Caller, look: Look) -> None:
     put(owner, "k", 1, expires_at="2099-01-01T00:00:00Z")
     assert value_of(owner, "k") == 1
-    look.execute("update secretstore.secrets set expires_at = now() - interval '1 second'")
+    is_put(put(owner, "k", 1, expires_at="2020-01-01T00:00:00Z"))
     problem(owner.get("/api/secrets/k"), 404, "not_found")
     assert owner.get("/api/secrets").json()["items"] == []
     assert audited(look, "k")[-1][:3] == ("secret.read", "denied", "expired")
@@ -548,30 +548,82 @@ def test_a_flipped_bit_is_an_error_of_integrity_and_never_a_wrong_value(owner: C
     assert [row[:3] for row in audited(look, "k")].count(("secret.read", "denied", "secret_integrity")) == 40
 
 
-# What stands beside a value says who put it and when: it may be falsified by whoever owns the rows, the value not.
-BESIDE = {
-    "restores": "1", "credential_kind": "'esign'", "credential_id": "gen_random_uuid()",
-    "created_by": "gen_random_uuid()", "created_at": "created_at + interval '1 microsecond'", "destroyed_at": "now()",
-}  # fmt: skip
-OF_THE_VALUE = {
-    "secret_id": "encode(set_bit(uuid_send(secret_id), 5, 1 - get_bit(uuid_send(secret_id), 5)), 'hex')::uuid",
-    "version": "version # 1", "master_key_id": "translate(master_key_id, '0123456789abcdef', '1032547698badcfe')",
-}  # fmt: skip
+def flipped_uuid(column: str) -> str:
+    """A uuid with a bit flipped."""
+    return f"encode(set_bit(uuid_send({column}), 5, 1 - get_bit(uuid_send({column}), 5)), 'hex')::uuid"
 
 
-@pytest.mark.parametrize("column", [*BESIDE, *OF_THE_VALUE])
-def test_a_flip_in_any_other_column_never_makes_a_wrong_value(owner: Caller, look: Look, column: str) -> None:
-    for value in (CANARY, "the latest"):
+# A moment's last bit is a microsecond, and its highest lies beyond what Python calls a year.
+OF_VERSIONS = {
+    "secret_id": [flipped_uuid("secret_id")],
+    "version": ["version # 4"],
+    "master_key_id": ["translate(master_key_id, '0123456789abcdef', '1032547698badcfe')"],
+    "restores": ["null", "restores # 3"],
+    "expires_at": ["null", "expires_at + interval '1 microsecond'", "expires_at + interval '280000 years'"],
+    "credential_kind": ["'esign'"],
+    "credential_id": ["null", flipped_uuid("credential_id")],
+    "created_by": ["null", flipped_uuid("created_by")],
+    "created_at": ["created_at + interval '1 microsecond'", "created_at + interval '280000 years'"],
+    "destroyed_at": ["now()"],
+    "wrapped_key": ["null"],
+}
+# A secret tells where its latest version is to be found, and until when it is good: as the version does, or not at all.
+OF_SECRETS = {
+    "version": ["version # 1"],
+    "expires_at": ["null", "expires_at + interval '1 microsecond'", "expires_at + interval '280000 years'"],
+}
+EVERY_FLIP = [
+    (table, column, flip)
+    for table, columns in (("secret_versions", OF_VERSIONS), ("secrets", OF_SECRETS))
+    for column, flips in columns.items()
+    for flip in flips
+]
+
+
+@pytest.mark.parametrize(("table", "column", "flip"), EVERY_FLIP)
+def test_what_stands_beside_a_value_is_sealed_with_it(
+    owner: Caller, look: Look, table: str, column: str, flip: str
+) -> None:
+    """Who put it and when, what it restores and when it ends."""
+    for value in (CANARY, "another"):
         put(owner, "k", value)
-    look.execute("alter table secretstore.secret_versions disable trigger all")
+    told = {"value": "the latest", "expires_at": "2199-01-01T00:00:00Z"}
+    is_put(owner.put("/api/secrets/k", json=told))
+    if column == "restores":
+        is_put(owner.post("/api/secrets/k/rollback", json={"version": 2}))
+    look.execute(f"alter table secretstore.{table} disable trigger all".encode())
     look.execute("alter table secretstore.secret_versions drop constraint secret_versions_key_until_destroyed")
-    flip = f"update secretstore.secret_versions set {column} = {({**BESIDE, **OF_THE_VALUE})[column]} where version = 2"
-    look.execute(flip.encode())
-    if column in BESIDE:
-        assert value_of(owner, "k") == "the latest"
+    latest = "where version = (select max(version) from secretstore.secret_versions)"
+    look.execute(f"update secretstore.{table} set {column} = {flip} {latest}".encode())
+    problem(owner.get("/api/secrets/k"), 500, "secret_integrity")
+    assert audited(look, "k")[-1][:3] == ("secret.read", "denied", "secret_integrity")
+
+
+def test_no_column_beside_a_value_is_forgotten(look: Look) -> None:
+    rows = look.execute(
+        "select column_name from information_schema.columns "
+        "where table_schema = 'secretstore' and table_name = 'secret_versions'"
+    ).fetchall()
+    assert {str(column) for (column,) in rows} == {*OF_VERSIONS, *FLIPS}
+
+
+# What is not sealed says nothing of a value, and makes none wrong: when a key came and changed, how many versions it
+# keeps, whether it is hidden. Whoever owns the rows may falsify it.
+BOOKKEEPING = {
+    "created_at": "created_at + interval '1 day'", "updated_at": "updated_at + interval '1 day'", "max_versions": "7",
+    "deleted_at": "now()",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", BOOKKEEPING)
+def test_bookkeeping_makes_no_value_wrong(owner: Caller, look: Look, column: str) -> None:
+    put(owner, "k", CANARY)
+    look.execute("alter table secretstore.secrets disable trigger all")
+    look.execute(f"update secretstore.secrets set {column} = {BOOKKEEPING[column]}".encode())
+    if column == "deleted_at":
+        problem(owner.get("/api/secrets/k"), 404, "not_found")
     else:
-        problem(owner.get("/api/secrets/k"), 500, "secret_integrity")
-        assert audited(look, "k")[-1][:3] == ("secret.read", "denied", "secret_integrity")
+        assert value_of(owner, "k") == CANARY
 
 
 OTHER_VERSION = "from secretstore.secret_versions as o where o.secret_id = v.secret_id and o.version = 3 - v.version"

@@ -39,8 +39,9 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 PATIENCE = 300  # seconds
 
 SECRETS = """
-select v.secret_id, s.organization_id, s.environment_id, s.key, v.version, v.ciphertext, v.wrapped_key, v.master_key_id,
-    v.created_at, s.expires_at
+select v.secret_id, s.organization_id, s.environment_id, s.key, v.version,
+    secretstore.provenance_of(v.restores, v.expires_at, v.credential_kind, v.credential_id, v.created_by, v.created_at)
+        as provenance, v.ciphertext, v.wrapped_key, v.master_key_id
 from secretstore.secret_versions as v join secretstore.secrets as s on s.id = v.secret_id
 """
 
@@ -80,6 +81,10 @@ def fill_secrets(look: Look, organization: UUID, versions: int, prefix: str = "k
             [organization, f"{prefix}/{number}", each],
         )
     rows = look.execute("select id, key from secretstore.secrets where starts_with(key, %s)", [f"{prefix}/"]).fetchall()
+    [[provenance]] = look.execute(
+        "select secretstore.provenance_of(null, null, 'session', null, null, %s)", [MOMENT]
+    ).fetchall()
+    assert isinstance(provenance, bytes)
     columns = "secret_id, version, ciphertext, wrapped_key, master_key_id, credential_kind, created_at"
     with (
         look.cursor() as cursor,
@@ -88,9 +93,8 @@ def fill_secrets(look: Look, organization: UUID, versions: int, prefix: str = "k
         for secret, key in rows:
             assert isinstance(secret, UUID)
             for version in range(1, each + 1):
-                sealed = seal(
-                    keyring, Place(secret, organization, None, str(key), version), value_of(str(key), version)
-                )
+                place = Place(secret, organization, None, str(key), version, provenance)
+                sealed = seal(keyring, place, value_of(str(key), version))
                 copy.write_row(
                     [secret, version, sealed.ciphertext, sealed.wrapped_key, keyring.current, "session", MOMENT]
                 )

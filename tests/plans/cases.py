@@ -98,6 +98,19 @@ def impersonator(query: str, /, **arguments: str) -> None:
     CASES.append(Case(query, "", "an impersonator", actor, {**USUAL, **arguments}))
 
 
+def writer(query: str, /, **arguments: str) -> None:
+    """Add a case: a query asked by a writer who has reserved the number."""
+
+    async def actor(stage: Stage) -> Actor:
+        await stage.become("postgres")
+        await stage.run(
+            f"update secretstore.secrets set updated_at = shared.clock() where id = {arguments['secret_id']}"
+        )
+        return stage.as_referrer
+
+    CASES.append(Case(query, "", "a writer", actor, {**USUAL, **arguments}))
+
+
 def reader(query: str, /, **arguments: str) -> None:
     """Add a case: a query asked by a reader whose grants are new, however long the crowd took to come together."""
 
@@ -160,7 +173,7 @@ ask("shared.record_denial")
 
 # secretstore
 ask("secretstore.reserve_version")
-ask(
+writer(
     "secretstore.put_version", secret_id=row(7), version="2",
     ciphertext="sha256('x')", wrapped_key="substring(sha256('x') || sha256('y') from 4)",
 )  # fmt: skip

@@ -271,7 +271,7 @@ class Given:
         """Put a value under a key; return the secret."""
         actor = self.stage.party(by)
         [[secret, version]] = await actor(
-            "select secret_id, version from secretstore.reserve_version(%s, %s, null)", key, environment
+            "select secret_id, version from secretstore.reserve_version(%s, %s, null, null, null)", key, environment
         )
         statement = "select (secretstore.put_version(%s, %s, %s, %s, %s, null, null, null, 'r', null)).id"
         return await _id(actor.value(statement, secret, version, *SEALED))

@@ -152,7 +152,7 @@ SCOPED = {
     "read a contact": "insert into agreement.contact_reads (agreement_id, purpose) values (%(agreement)s, 'x')",
     "consume a read": "select agreement.consume_contact_read(%(read)s)",
     "read a secret": "select * from secretstore.grant_reads(sha256('x'), '{key}', null, null, '{r}', null)",
-    "write a secret": "select secretstore.reserve_version('key', null, null)",
+    "write a secret": "select secretstore.reserve_version('key', null, null, null, null)",
     "list secrets": "select * from secretstore.secrets",
     "make a token": "select apiauth.create_personal_token('x', 'x', 'abcd', '{agreements:read}', '1 day')",
     "revoke a token": "select apiauth.revoke_personal_token(gen_random_uuid())",

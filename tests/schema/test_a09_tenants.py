@@ -280,7 +280,7 @@ async def test_what_is_anothers_answers_as_what_is_not(  # noqa: PLR0915 - a sta
         ("select agreement.seal_contact(%s, repeat('x', 40)::bytea, 'x')", referral),
         ("select agreement.shred_contact(%s)", referral),
         ("select agreement.consume_contact_read(%s)", grant),
-        ("select secretstore.reserve_version('key', %s, null)", environment),
+        ("select secretstore.reserve_version('key', %s, null, null, null)", environment),
         ("select secretstore.delete_secret('key', %s, null, null, null)", environment),
         ("select secretstore.undelete_secret('key', %s, null, null)", environment),
         ("select secretstore.destroy_version('key', %s, 1, null, null)", environment),

@@ -17,7 +17,7 @@ Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 
 GRANT = "select key, refusal from secretstore.grant_reads(%s, %s, %s, %s, '{r}', null)"
 TAKE = "select key, version, ciphertext, wrapped_key from secretstore.take_reads(%s)"
-RESERVE = "select secret_id, version from secretstore.reserve_version(%s, null, %s)"
+RESERVE = "select secret_id, version from secretstore.reserve_version(%s, null, %s, null, null)"
 PUT = "select (secretstore.put_version(%s, %s, %s, %s, %s, %s, null, %s, 'r', null)).version"
 INSERT = (
     "insert into secretstore.secret_versions (secret_id, version, ciphertext, wrapped_key, master_key_id, restores) "
@@ -162,11 +162,13 @@ async def test_a_grant_waits_for_its_commit(enter_from_outside: Outside) -> None
 
 
 async def test_every_key_that_is_asked_leaves_a_row(given: Given, stage: Stage, as_referrer: Party) -> None:
-    for key in ("live", "deleted", "expired", "destroyed"):
+    for key in ("live", "deleted", "destroyed"):
         await given.secret(key)
+    expired = await given.secret("expired")
     await as_referrer("select secretstore.delete_secret('deleted', null, null, 'r', null)")
     await as_referrer("select secretstore.destroy_version('destroyed', null, 1, 'r', null)")
-    await stage.unbound("update secretstore.secrets set expires_at = now() where key = 'expired'")
+    for table, rows in (("secrets", "key = 'expired'"), ("secret_versions", f"secret_id = '{expired}'")):
+        await stage.unbound(f"update secretstore.{table} set expires_at = now() where {rows}")
     keys = ["live", "deleted", "expired", "destroyed", "missing"]
     refusals = [None, "deleted", "expired", "destroyed", "missing"]
     assert await as_referrer(GRANT, bytes(32), keys, None, None) == list(zip(keys, refusals, strict=True))
@@ -234,6 +236,50 @@ async def test_a_version_says_which_proved_actor_put_it(given: Given, stage: Sta
     ) == [("session", as_referrer.user_id, True)]
 
 
+@keeps("secret_versions_number")
+async def test_a_number_is_reserved_in_its_own_transaction(
+    given: Given, stage: Stage, refused: Refused, as_referrer: Party
+) -> None:
+    """Else the version would bear the moment of another, to which its value is not sealed."""
+    secret = await given.secret()
+    reserved = "update secretstore.secrets set updated_at = transaction_timestamp() - %s * interval '1 microsecond'"
+    await stage.unbound(reserved, 1)
+    async with refused("secret_versions_number"):
+        await as_referrer(PUT, secret, 2, *SEALED, None, None)
+    await stage.unbound(reserved, 0)
+    assert await as_referrer(PUT, secret, 2, *SEALED, None, None) == [(2,)]
+
+
+async def test_a_value_is_sealed_to_what_stands_beside_it(given: Given, stage: Stage, as_referrer: Party) -> None:
+    """Whoever reads it or wraps its key anew is told what the writer was told, to the byte."""
+    for key, restores, expires in (("plain", None, None), ("key", None, "2199-01-01"), ("key", 1, "infinity")):
+        [[secret, version, told]] = await as_referrer(
+            "select secret_id, version, provenance from secretstore.reserve_version(%s, null, null, %s, %s)",
+            key, restores, expires,
+        )  # fmt: skip
+        await as_referrer(
+            "select secretstore.put_version(%s, %s, %s, %s, %s, %s, %s, null, 'r', null)",
+            secret, version, *SEALED, restores, expires,
+        )  # fmt: skip
+        number = await given.committed_read_grant(key)
+        taken = await stage.as_nobody("select provenance from secretstore.take_reads(%s)", number)
+        wrapped = await stage.as_vault(
+            "select provenance from secretstore.list_wrapped_keys('', %s, %s, 1)", secret, version - 1
+        )
+        assert taken == wrapped == [(told,)]
+
+
+async def test_no_two_provenances_are_the_same_bytes(as_vault: Actor) -> None:
+    [[told, different]] = await as_vault(
+        "select count(*), count(distinct secretstore.provenance_of(r, e, k, c, u, t)) "
+        "from (values (1), (2), (null)) as r (r), (values (now()), (null)) as e (e), "
+        "(values ('session'::shared.credential_kind), ('jwt')) as k (k), "
+        "(values (gen_random_uuid()), (null)) as c (c), (values (gen_random_uuid()), (null)) as u (u), "
+        "(values (now()), (now() + interval '1 microsecond')) as t (t)"
+    )
+    assert told == different == 96
+
+
 @keeps("secret_versions_gapless")
 async def test_no_two_values_share_a_number(given: Given, refused: Refused, stage: Stage) -> None:
     secret = await given.secret()
@@ -270,7 +316,7 @@ async def test_a_secrets_environment_is_of_its_organization(
         )  # fmt: skip
     for each in (environment, UUID(int=0)):
         async with refused("not_found", "P0002"):  # scope_of asks
-            await as_mentor("select secretstore.reserve_version('key', %s, null)", each)
+            await as_mentor("select secretstore.reserve_version('key', %s, null, null, null)", each)
 
 
 @keeps("secret_versions_immutable")
@@ -278,7 +324,7 @@ async def test_a_version_never_changes(given: Given, refused: Refused, as_vault:
     secret = await given.secret()
     changes = [
         "ciphertext = ciphertext || 'x'", "version = 2", "restores = 1", "created_by = gen_random_uuid()",
-        "created_at = now()", "credential_kind = 'esign'", "credential_id = gen_random_uuid()",
+        "created_at = now()", "expires_at = now()", "credential_kind = 'esign'", "credential_id = gen_random_uuid()",
         "wrapped_key = set_byte(wrapped_key, 1, 1)", "master_key_id = '00000000000000ff'",
         "wrapped_key = null, destroyed_at = now(), master_key_id = '00000000000000ff'",
     ]  # fmt: skip
@@ -431,7 +477,7 @@ async def test_scope_and_role_hold_in_sql(
     await given.secret()
     assert await as_colleague(GRANT, bytes(32), ["key"], None, None) == [("key", None)]
     for call in (
-        "select secretstore.reserve_version('key', null, null)",
+        "select secretstore.reserve_version('key', null, null, null, null)",
         "select secretstore.delete_secret('key', null, null, 'r', null)",
         "select secretstore.undelete_secret('key', null, 'r', null)",
         "select secretstore.destroy_version('key', null, 1, 'r', null)",

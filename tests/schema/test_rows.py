@@ -25,7 +25,7 @@ NULLABLE = {
     "apiauth.device_codes": "address polled_at user_id is_approved decided_at token_id redeemed_at",
     "apiauth.esign_keys": "revoked_at",
     "secretstore.secrets": "environment_id max_versions expires_at deleted_at",
-    "secretstore.secret_versions": "wrapped_key restores credential_id created_by destroyed_at",
+    "secretstore.secret_versions": "wrapped_key restores expires_at credential_id created_by destroyed_at",
     "agreement.referrals": "cancel_reason",
     "agreement.matches": "responded_at",
     "agreement.agreements": "match_id envelope_id signed_at effective_at",

@@ -4,7 +4,7 @@
 -- role: brokerflow_vault
 select
     w.secret_id as "secret_id!", w.organization_id as "organization_id!", w.environment_id, w.key as "key!",
-    w.version as "version!", w.wrapped_key as "wrapped_key!", w.wrapped_by as "wrapped_by!"
+    w.version as "version!", w.provenance as "provenance!", w.wrapped_key as "wrapped_key!", w.wrapped_by as "wrapped_by!"
 from secretstore.list_wrapped_keys(:master_key_id, :after_secret_id, :after_version, :limit) as w;
 
 -- name: rewrap_keys(master_key_id, secret_ids, versions, wrapped_keys, rewrapped_keys)$

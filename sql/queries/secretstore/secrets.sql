@@ -1,11 +1,11 @@
--- name: reserve_version(key, environment_id, expected_version)<!
+-- name: reserve_version(key, environment_id, expected_version, restores, expires_at)<!
 -- Lock a secret and say what its next value is to be sealed to.
 -- record: Place
--- optional: environment_id, expected_version
+-- optional: environment_id, expected_version, restores, expires_at
 select
     p.secret_id as "secret_id!", p.organization_id as "organization_id!", p.environment_id, p.key as "key!",
-    p.version as "version!"
-from secretstore.reserve_version(:key, :environment_id, :expected_version) as p;
+    p.version as "version!", p.provenance as "provenance!"
+from secretstore.reserve_version(:key, :environment_id, :expected_version, :restores, :expires_at) as p;
 
 -- name: put_version(secret_id, version, ciphertext, wrapped_key, master_key_id, restores, expires_at, max_versions, request_id, address)<!
 -- Put a sealed value as the version that this transaction reserved.
@@ -48,8 +48,8 @@ from secretstore.grant_reads(
 -- record: SealedVersion
 select
     t.secret_id as "secret_id!", t.organization_id as "organization_id!", t.environment_id, t.key as "key!",
-    t.version as "version!", t.ciphertext as "ciphertext!", t.wrapped_key as "wrapped_key!",
-    t.master_key_id as "master_key_id!", t.created_at as "created_at!", t.expires_at
+    t.version as "version!", t.provenance as "provenance!", t.ciphertext as "ciphertext!",
+    t.wrapped_key as "wrapped_key!", t.master_key_id as "master_key_id!"
 from secretstore.take_reads(:number) as t;
 
 -- name: list_secrets(environment_id, prefix, after, limit)
