@@ -18,9 +18,10 @@ class Use(NamedTuple):
 
 
 def use(service: int, postmaster: int) -> Use:
-    """Add up a service's process, and the server's processes."""
-    backends = [process for process in _all() if process == postmaster or _parent(process) == postmaster]
-    return Use(_seconds(service), sum(map(_seconds, backends)), _memory(service))
+    """Add up a service's process, and the server's processes, those that ended included."""
+    backends = [process for process in _all() if _parent(process) == postmaster]
+    server = _seconds(postmaster, with_ended=True) + sum(map(_seconds, backends))
+    return Use(_seconds(service), server, _memory(service))
 
 
 def peak_memory(process: int) -> float:
@@ -57,9 +58,10 @@ def _parent(process: int) -> int:
     return int(fields[1]) if fields else 0
 
 
-def _seconds(process: int) -> float:
-    fields = _fields(process)
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+def _seconds(process: int, *, with_ended: bool = False) -> float:
+    """Return the CPU of a process, by its own code and the kernel's, and of the children that it has buried."""
+    last = 15 if with_ended else 13
+    return sum(map(int, _fields(process)[11:last])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory(process: int) -> float:

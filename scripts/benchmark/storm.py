@@ -47,7 +47,8 @@ def let_loose(storm: Storm, say: Say) -> bool:
 def _interleaved(world: World, minted: list[str], storm: Storm, say: Say) -> list[str]:
     cast = tenants.cast_of(world, minted)
     say(f"asking {storm.requests:,} requests of {len(cast)} tenants")
-    outcome = tenants.asked(world, cast, storm.requests, min(TOGETHER, storm.queue), storm.seed)
+    plan = tenants.Plan(storm.requests, min(TOGETHER, storm.queue), storm.seed)
+    outcome = tenants.asked(world, cast, plan, say)
     kinds = ", ".join(f"{name} {count:,}" for name, count in sorted(outcome.asked.items()))
     click.echo(f"{outcome.asked.total():,} answers to {len(cast)} tenants were looked at (seed {storm.seed}): {kinds}.")
     return outcome.findings

@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any, NamedTuple
 
 import psycopg
@@ -11,11 +12,12 @@ import uvloop
 
 from scripts.benchmark import cases, crowd
 from scripts.benchmark.client import Answer, Request, encoded, send
-from scripts.benchmark.world import World
+from scripts.benchmark.world import Progress, World
 
 FIRST = 3  # the number of the first tenant of the crowd
 SECRET_KEY = "own"  # noqa: S105 - the same key of each
 EVENT = {"type": "CLIENT_CONTACTED", "payload": {"by": "phone"}}
+_TOLD_EVERY = 20_000
 
 Found = str | None
 Judge = Callable[["Tenant", int, Any], Found]
@@ -38,6 +40,14 @@ class Question(NamedTuple):
     tenant: Tenant
     request: Request
     judge: Judge
+
+
+class Plan(NamedTuple):
+    """How many requests are asked, how many of them at a time, and which: what the seed draws."""
+
+    requests: int
+    together: int
+    seed: int
 
 
 class Outcome(NamedTuple):
@@ -64,21 +74,24 @@ def cast_of(world: World, tokens: Sequence[str]) -> list[Tenant]:
     return tenants
 
 
-def asked(world: World, tenants: Sequence[Tenant], count: int, connections: int, seed: int) -> Outcome:
+def asked(world: World, tenants: Sequence[Tenant], plan: Plan, say: Progress) -> Outcome:
     """Ask as many requests, of another tenant each, and look at every answer."""
     for tenant in tenants:
         _put_secret(world, tenant)
-    questions = _questions(random.Random(seed), tenants, count)  # noqa: S311 - what is asked is no secret
+    questions = _questions(random.Random(plan.seed), tenants, plan.requests)  # noqa: S311 - what is asked is no secret
     outcome = Outcome(Counter(), [])
+    looked_at = count(1)
 
     def hear(answer: Answer[Question]) -> None:
         question = answer.asked
         outcome.asked[question.name] += 1
         if (finding := judged(question, answer.status, answer.body)) is not None:
             outcome.findings.append(f"tenant {question.tenant.number}, {question.name}: {finding}")
+        if (number := next(looked_at)) % _TOLD_EVERY == 0:
+            say(f"looked at {number:,} of {plan.requests:,} answers, {len(outcome.findings)} findings")
 
     sent = ((question, encoded(world.url, question.request)) for question in questions)
-    uvloop.run(send(world.url, sent, connections, hear))
+    uvloop.run(send(world.url, sent, plan.together, hear))
     return outcome
 
 
@@ -91,9 +104,9 @@ def judged(question: Question, status: int, body: bytes) -> Found:
     return question.judge(question.tenant, status, value)
 
 
-def _questions(chance: random.Random, tenants: Sequence[Tenant], count: int) -> Iterator[Question]:
+def _questions(chance: random.Random, tenants: Sequence[Tenant], requests: int) -> Iterator[Question]:
     everything = sorted(set().union(*(tenant.agreements for tenant in tenants)))
-    for _ in range(count):
+    for _ in range(requests):
         tenant = chance.choice(tenants)
         own = chance.choice(sorted(tenant.agreements))
         stranger = chance.choice(everything)

@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from scripts.benchmark import ceiling, crowd, peer_packages, peers, tenants
+from scripts.benchmark import ceiling, crowd, peer_packages, peers, processes, tenants
 from scripts.benchmark.cases import NO_DATABASE, ROWS
 from scripts.benchmark.client import Request
 from scripts.benchmark.peers import Volume
@@ -132,6 +132,18 @@ def test_our_client_states_what_it_makes_at_most() -> None:
     came = ceiling.ours(seconds=0.5, connections=4)
     assert came.requests > 0
     assert came.errors == 0
+
+
+def test_what_a_connection_used_counts_after_it_ended(database: Database) -> None:
+    """Else a peer that opens and closes connections would seem to use less than nothing."""
+    with psycopg.connect(database.superuser_url) as connection:
+        backend = connection.info.backend_pid
+        postmaster = processes._parent(backend)
+        connection.execute("select count(*) from generate_series(1, 3000000)")
+        used = processes.use(os.getpid(), postmaster).postgres
+    while processes._parent(backend) == postmaster:
+        pass
+    assert processes.use(os.getpid(), postmaster).postgres >= used
 
 
 def test_what_peers_run_on_is_pinned_and_names_no_registry() -> None:
