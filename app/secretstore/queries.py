@@ -250,14 +250,26 @@ async def delete_secret(
 
 
 async def undelete_secret(
-    db: Connection, *, key: str, environment_id: UUID | None = None, request_id: str, address: str | None = None
+    db: Connection,
+    *,
+    key: str,
+    environment_id: UUID | None = None,
+    expected_version: int | None = None,
+    request_id: str,
+    address: str | None = None,
 ) -> Secret:
     """Bring a deleted secret back with the value that it had."""
     return await one(
         db,
         _QUERIES["undelete_secret"],
         Secret,
-        {"key": key, "environment_id": environment_id, "request_id": request_id, "address": address},
+        {
+            "key": key,
+            "environment_id": environment_id,
+            "expected_version": expected_version,
+            "request_id": request_id,
+            "address": address,
+        },
     )
 
 
@@ -267,6 +279,7 @@ async def destroy_version(
     key: str,
     environment_id: UUID | None = None,
     version: int,
+    expected_version: int | None = None,
     request_id: str,
     address: str | None = None,
 ) -> None:
@@ -278,6 +291,7 @@ async def destroy_version(
             "key": key,
             "environment_id": environment_id,
             "version": version,
+            "expected_version": expected_version,
             "request_id": request_id,
             "address": address,
         },
@@ -349,23 +363,23 @@ async def list_versions(
     )
 
 
-async def record_secret_denial(
+async def record_secret_denials(
     db: Connection,
     *,
     action: str,
-    key: str,
+    keys: list[str],
     environment_id: UUID | None = None,
     reason: str,
     request_id: str,
     address: str | None = None,
 ) -> None:
-    """Write down what the caller was refused, in a transaction of its own."""
+    """Write down what the caller was refused, by key, in a transaction of its own."""
     await execute(
         db,
-        _QUERIES["record_secret_denial"],
+        _QUERIES["record_secret_denials"],
         {
             "action": action,
-            "key": key,
+            "keys": keys,
             "environment_id": environment_id,
             "reason": reason,
             "request_id": request_id,

@@ -14,6 +14,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import Scope
 from msgspec import Meta
 
+from app.database import Kind
 from app.errors import (
     INTERNAL,
     NOT_FOUND,
@@ -112,13 +113,13 @@ class Count(msgspec.Struct, frozen=True):
 
 
 def _recorder(action: str) -> Callable[[Scope, str], Callable[[Connection], Awaitable[None]]]:
-    """Record denials of a route under the name of its key."""
+    """Record denials of a route under the names of its keys; a list of keys has none."""
 
     def record(scope: Any, reason: str) -> Callable[[Connection], Awaitable[None]]:
-        return lambda db: queries.record_secret_denial(
+        return lambda db: queries.record_secret_denials(
             db,
             action=action,
-            key=key_of(scope["path_params"].get("key", "")),
+            keys=scope["state"].get("keys") or [key_of(scope["path_params"].get("key", ""))],
             environment_id=_environment_in(scope["query_string"]),
             reason=reason,
             request_id=scope["state"]["request_id"],
@@ -128,8 +129,8 @@ def _recorder(action: str) -> Callable[[Scope, str], Callable[[Connection], Awai
     return record
 
 
-def _takes(action: str, *scopes: str) -> dict[str, Any]:
-    return {**takes(PROGRAM, *scopes), "action": action, "denial": _recorder(action)}
+def _takes(action: str, *scopes: str, kinds: tuple[Kind, ...] = PROGRAM) -> dict[str, Any]:
+    return {**takes(kinds, *scopes), "action": action, "denial": _recorder(action)}
 
 
 def _environment_in(query: bytes) -> UUID | None:
@@ -226,7 +227,13 @@ async def delete_secret(
     return await actor.effect(lambda db: store.delete(db, key_of(key), expected_version))
 
 
-@get("/api/secrets", tags=["secrets"], summary="List secrets", responses=_SCOPED, opt=takes(PROGRAM, "secrets:read"))
+@get(
+    "/api/secrets",
+    tags=["secrets"],
+    summary="List secrets",
+    responses=_SCOPED,
+    opt=_takes("secret.list", "secrets:read"),
+)
 async def list_secrets(actor: Actor, store: Store, page: Page, prefix: Prefix = "") -> Items[Secret]:
     """List the keys of the organization or environment, in their order; never values."""
     after = page.after(str)
@@ -243,7 +250,7 @@ async def list_secrets(actor: Actor, store: Store, page: Page, prefix: Prefix = 
     tags=["secrets"],
     summary="Count secrets",
     responses=_SCOPED,
-    opt=takes(PROGRAM, "secrets:read"),
+    opt=_takes("secret.list", "secrets:read"),
 )
 async def count_secrets(actor: Actor, store: Store, prefix: Prefix = "") -> Count:
     """Count the keys of the organization or environment."""
@@ -256,7 +263,7 @@ async def count_secrets(actor: Actor, store: Store, prefix: Prefix = "") -> Coun
     "/api/secrets/{key:str}/versions",
     tags=["secrets"],
     summary="List a secret's versions",
-    opt=takes(PROGRAM, "secrets:read"),
+    opt=_takes("secret.versions", "secrets:read"),
 )
 async def list_versions(actor: Actor, store: Store, page: Page, key: FromPath[str]) -> Items[SecretVersion]:
     """List who put each version and when, the latest first; never values. Also of a deleted secret."""
@@ -273,7 +280,7 @@ async def list_versions(actor: Actor, store: Store, page: Page, key: FromPath[st
     "/api/secrets/{key:str}/who",
     tags=["secrets"],
     summary="List a secret's readers",
-    opt=takes(PERSON, "secrets:write"),
+    opt=_takes("secret.who", "secrets:write", kinds=PERSON),
 )
 async def list_readers(actor: Actor, store: Store, page: Page, key: FromPath[str], at: Moment = None) -> Items[Reader]:
     """List who could read a secret at a time, and who had until then; this takes an admin.
@@ -306,15 +313,15 @@ async def roll_back(
     actor: Actor, store: Store, key: FromPath[str], data: JSONBody[Version], expected_version: ExpectedVersion
 ) -> Response[Secret]:
     """Put the value of an earlier version once more, as a new one. It takes both scopes, for the value is read."""
-    number = os.urandom(32)
     change = Change(expected_version=expected_version, restores=data.version)
-    refusals = await store.grant(number, [key_of(key)], data.version)
-    if (refusal := refusals[key_of(key)]) is not None:
+    return await actor.answer(lambda db: _rolled_back(store, db, key_of(key), data.version, change), several=True)
+
+
+async def _rolled_back(store: SecretStore, db: Connection, key: str, version: int, change: Change) -> Secret:
+    """Read and put in a transaction, so that neither is done for an answer that is stored; the grant commits first."""
+    number = os.urandom(32)
+    if (refusal := await store.grant(number, key, version)) is not None:
         raise RecordedRefusal(SECRET_INTEGRITY if refusal == INTEGRITY else NOT_FOUND)
-    return await actor.answer(lambda db: _rolled_back(store, db, number, key_of(key), change), several=True)
-
-
-async def _rolled_back(store: SecretStore, db: Connection, number: bytes, key: str, change: Change) -> Secret:
     try:
         return await store.roll_back(db, number, key, change)
     except SecretNotFound:
@@ -330,9 +337,11 @@ async def _rolled_back(store: SecretStore, db: Connection, number: bytes, key: s
     status_code=200,
     opt=_takes("secret.undelete", "secrets:write"),
 )
-async def undelete_secret(actor: Actor, store: Store, key: FromPath[str]) -> Response[Secret]:
+async def undelete_secret(
+    actor: Actor, store: Store, key: FromPath[str], expected_version: ExpectedVersion
+) -> Response[Secret]:
     """Bring a deleted secret back with the value that it had."""
-    return await actor.answer(lambda db: store.undelete(db, key_of(key)))
+    return await actor.answer(lambda db: store.undelete(db, key_of(key), expected_version))
 
 
 @post(
@@ -342,9 +351,11 @@ async def undelete_secret(actor: Actor, store: Store, key: FromPath[str]) -> Res
     status_code=204,
     opt=_takes("secret.destroy", "secrets:write"),
 )
-async def destroy_version(actor: Actor, store: Store, key: FromPath[str], data: JSONBody[Version]) -> Response[None]:
+async def destroy_version(
+    actor: Actor, store: Store, key: FromPath[str], data: JSONBody[Version], expected_version: ExpectedVersion
+) -> Response[None]:
     """Destroy the data key of one version for good: nobody opens it again. Its row stays as a tombstone."""
-    return await actor.effect(lambda db: store.destroy(db, key_of(key), data.version))
+    return await actor.effect(lambda db: store.destroy(db, key_of(key), data.version, expected_version))
 
 
 @post(
@@ -354,12 +365,15 @@ async def destroy_version(actor: Actor, store: Store, key: FromPath[str], data: 
     status_code=200,
     opt=_takes("secret.read", "secrets:read"),
 )
-async def read_batch(actor: Actor, store: Store, data: JSONBody[Keys]) -> Response[Batch]:
+async def read_batch(
+    request: Request[Any, Any, Any], actor: Actor, store: Store, data: JSONBody[Keys]
+) -> Response[Batch]:
     """Read up to a hundred secrets in one statement; what one key is refused does not keep the others.
 
     It changes nothing, so an Idempotency-Key means nothing here: no stored answer holds a value.
     """
     del actor  # the store acts as him
+    request.scope["state"]["keys"] = data.keys  # for a denial, should there be one
     reading = await store.read(data.keys)
     return answered(
         Batch(

@@ -145,8 +145,8 @@ class SecretStore:
             refusals, sealed = await self._found(list(dict.fromkeys(keys)), version)
         opened = {row.key: self._opened(row) for row in sealed}
         altered = [key for key, value in opened.items() if value is None]
-        for key in altered:
-            await self.record_denial("secret.read", key, INTEGRITY)
+        if altered:
+            await self.record_denials("secret.read", altered, INTEGRITY)
         told = {key: refusal or "destroyed" for key, refusal in refusals.items() if key not in opened}
         reading = Reading(
             {key: value for key, value in opened.items() if value is not None},
@@ -190,11 +190,14 @@ class SecretStore:
             self._cache.keep(asker, taken, hits)
         return Found({grant.key: grant.refusal for grant in grants}, [*taken, *hits.values()])
 
-    async def grant(self, number: bytes, keys: Sequence[str], version: int | None = None) -> dict[str, str | None]:
-        """Have the read of each key audited, and granted unless refused; returns the refusals by key."""
-        wanted = [Wanted(key, self._origin) for key in keys]
-        grants = await self.run(lambda db: self._granted(db, number, wanted, version, {}))
-        return {grant.key: grant.refusal for grant in grants}
+    async def grant(self, number: bytes, key: str, version: int) -> str | None:
+        """Have the read of a version audited and, unless it is refused, granted; returns why it is refused.
+
+        It is committed on a connection of its own, whatever transaction the caller is in.
+        """
+        wanted = [Wanted(key, self._origin)]
+        [told] = await self._database.ask(self._credential, lambda db: self._granted(db, number, wanted, version, {}))
+        return told.refusal
 
     async def _granted(
         self,
@@ -259,20 +262,29 @@ class SecretStore:
             db, key=key, environment_id=self.environment_id, expected_version=expected_version, **self._told
         )
 
-    async def undelete(self, db: Connection, key: str) -> Secret:
+    async def undelete(self, db: Connection, key: str, expected_version: int | None) -> Secret:
         """Bring a deleted secret back, in a transaction that has entered."""
-        return await queries.undelete_secret(db, key=key, environment_id=self.environment_id, **self._told)
+        return await queries.undelete_secret(
+            db, key=key, environment_id=self.environment_id, expected_version=expected_version, **self._told
+        )
 
-    async def destroy(self, db: Connection, key: str, version: int) -> None:
+    async def destroy(self, db: Connection, key: str, version: int, expected_version: int | None) -> None:
         """Destroy a version for good, in a transaction that has entered."""
-        await queries.destroy_version(db, key=key, environment_id=self.environment_id, version=version, **self._told)
+        await queries.destroy_version(
+            db,
+            key=key,
+            environment_id=self.environment_id,
+            version=version,
+            expected_version=expected_version,
+            **self._told,
+        )
 
-    async def record_denial(self, action: str, key: str, reason: str) -> None:
-        """Write down that the caller was refused."""
+    async def record_denials(self, action: str, keys: Sequence[str], reason: str) -> None:
+        """Write down that the caller was refused keys, a hundred at most."""
         await self._database.run(
             self._credential,
-            lambda db: queries.record_secret_denial(
-                db, action=action, key=key, environment_id=self.environment_id, reason=reason, **self._told
+            lambda db: queries.record_secret_denials(
+                db, action=action, keys=list(keys), environment_id=self.environment_id, reason=reason, **self._told
             ),
         )
 

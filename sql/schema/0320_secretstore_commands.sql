@@ -90,24 +90,30 @@ $$;
 
 comment on function secretstore.locked_secret(secretstore.scope, text) is 'The secret of a key under its lock; null where there is none.';
 
-create function secretstore.expect_version(secret secretstore.secrets, expected integer) returns void
+create function secretstore.live_version(secret secretstore.secrets) returns integer
+language sql volatile
+as $$ select case when secretstore.is_live(live_version.secret) then (live_version.secret).version else 0 end $$;
+
+comment on function secretstore.live_version(secretstore.secrets) is 'The version that can be read now; 0 where there is none.';
+
+create function secretstore.expect_version(version integer, expected integer) returns void
 language plpgsql volatile
 set search_path = ''
 as $$
-declare
-    v_version integer := case when secretstore.is_live(expect_version.secret) then (expect_version.secret).version else 0 end;
 begin
-    if expect_version.expected <> v_version then
+    if expect_version.expected <> expect_version.version then
         perform shared.refuse(
             'secrets_version_matches',
-            case v_version when 0 then 'there is no such secret now' else format('the secret is at version %s', v_version) end,
+            case expect_version.version
+                when 0 then 'there is no such secret now' else format('the secret is at version %s', expect_version.version)
+            end,
             'object_not_in_prerequisite_state'
         );
     end if;
 end;
 $$;
 
-comment on function secretstore.expect_version(secretstore.secrets, integer) is 'Refuses unless the secret is at the version expected; 0 expects none. Null expects nothing.';
+comment on function secretstore.expect_version(integer, integer) is 'Refuses unless a secret is at the version expected; 0 expects none. Null expects nothing.';
 
 -- Racing writers of a key queue at its row. It keeps the moment, for the version that is to come.
 create function secretstore.reserve_version(
@@ -125,7 +131,7 @@ begin
     values (v_scope.organization_id, v_scope.environment_id, reserve_version.key)
     on conflict on constraint secrets_one_per_key do update set updated_at = shared.clock()
     returning s.* into v_secret;
-    perform secretstore.expect_version(v_secret, reserve_version.expected_version);
+    perform secretstore.expect_version(secretstore.live_version(v_secret), reserve_version.expected_version);
     return (
         v_secret.id, v_secret.organization_id, v_secret.environment_id, v_secret.key, v_secret.version + 1,
         secretstore.provenance_of(
@@ -216,7 +222,7 @@ begin
     if v_secret.id is null or not secretstore.is_live(v_secret) then
         perform shared.refuse('not_found', 'there is no such secret, or it is not yours', 'no_data_found');
     end if;
-    perform secretstore.expect_version(v_secret, delete_secret.expected_version);
+    perform secretstore.expect_version(v_secret.version, delete_secret.expected_version);
     update secretstore.secrets as s set deleted_at = shared.clock(), updated_at = shared.clock()
     where s.id = v_secret.id
     returning s.* into v_secret;
@@ -228,7 +234,7 @@ $$;
 comment on function secretstore.delete_secret(text, uuid, integer, text, text) is
     'Axiom A11: writes are audited. Hides a key and its value until it is undeleted or put again.';
 
-create function secretstore.undelete_secret(key text, environment_id uuid, request_id text, address text)
+create function secretstore.undelete_secret(key text, environment_id uuid, expected_version integer, request_id text, address text)
 returns secretstore.secrets
 language plpgsql volatile security definer
 set search_path = ''
@@ -240,6 +246,7 @@ begin
     if v_secret.deleted_at is null then
         perform shared.refuse('not_found', 'no secret of this key is deleted', 'no_data_found');
     end if;
+    perform secretstore.expect_version(v_secret.version, undelete_secret.expected_version);
     update secretstore.secrets as s set deleted_at = null, updated_at = shared.clock()
     where s.id = v_secret.id
     returning s.* into v_secret;
@@ -248,11 +255,12 @@ begin
 end;
 $$;
 
-comment on function secretstore.undelete_secret(text, uuid, text, text) is
+comment on function secretstore.undelete_secret(text, uuid, integer, text, text) is
     'Axiom A11: writes are audited. Brings a deleted key back with the value that it had.';
 
-create function secretstore.destroy_version(key text, environment_id uuid, version integer, request_id text, address text)
-returns secretstore.secrets
+create function secretstore.destroy_version(
+    key text, environment_id uuid, version integer, expected_version integer, request_id text, address text
+) returns secretstore.secrets
 language plpgsql volatile security definer
 set search_path = ''
 as $$
@@ -265,12 +273,13 @@ begin
     if not found then
         perform shared.refuse('not_found', 'there is no such version, or it is destroyed', 'no_data_found');
     end if;
+    perform secretstore.expect_version(v_secret.version, destroy_version.expected_version);
     perform secretstore.write_audit('secret.destroy', v_secret, destroy_version.version, destroy_version.request_id, destroy_version.address);
     return v_secret;
 end;
 $$;
 
-comment on function secretstore.destroy_version(text, uuid, integer, text, text) is
+comment on function secretstore.destroy_version(text, uuid, integer, integer, text, text) is
     'Axiom A11: a secret''s value is sealed. Destroys the key of one version for good; its row stays as a tombstone.';
 
 -- Never refuses for a key: what is not granted is told and audited with its reason, whether one key is asked or many.
@@ -382,28 +391,34 @@ comment on function secretstore.take_reads(bytea) is
     'Axiom A11: reads are audited. The only way to a sealed value: what a committed grant names, once, within ten seconds. It takes no actor; the number proves the grant.';
 
 -- A refusal takes its own traces along, so this runs in a transaction of its own; it can only say that the proved actor was denied.
-create function secretstore.record_denial(
-    action text, key text, environment_id uuid, reason text, request_id text, address text
+create function secretstore.record_denials(
+    action text, keys text[], environment_id uuid, reason text, request_id text, address text
 ) returns void
 language plpgsql volatile security definer
 set search_path = ''
 as $$
 declare
     v_actor shared.actor := shared.current_actor();
+    v_environment_id uuid := coalesce(record_denials.environment_id, (v_actor).environment_id);
+    v_detail jsonb := jsonb_strip_nulls(jsonb_build_object('address', record_denials.address));
 begin
     if v_actor is null then
         perform shared.refuse('current_actor', 'a denial names a proved actor', 'invalid_authorization_specification');
     end if;
-    perform shared.write_audit(
-        record_denial.action,
-        secretstore.subject_of(v_actor.organization_id, coalesce(record_denial.environment_id, v_actor.environment_id), record_denial.key),
-        'denied', record_denial.reason, jsonb_strip_nulls(jsonb_build_object('address', record_denial.address)), record_denial.request_id
-    );
+    if cardinality(record_denials.keys) not between 1 and 100 then
+        perform shared.refuse('record_denials', 'one denial is of 1 to 100 keys', 'invalid_parameter_value');
+    end if;
+    perform shared.write_audits(
+        v_actor, record_denials.action,
+        array_agg(secretstore.subject_of(v_actor.organization_id, v_environment_id, k.key)),
+        array_agg(record_denials.reason), array_agg(v_detail), array_agg(record_denials.request_id)
+    )
+    from unnest(record_denials.keys) as k (key);
 end;
 $$;
 
-comment on function secretstore.record_denial(text, text, uuid, text, text, text) is
-    'Axiom A11: denials are audited. Writes down what the actor was refused, by the key that he named.';
+comment on function secretstore.record_denials(text, text[], uuid, text, text, text) is
+    'Axiom A11: denials are audited. Writes down what the actor was refused, a row for each key that he named; no key is the scope itself.';
 
 -- For lists, which row security answers: with the scope asked, so that a stranger's environment is refused like an
 -- unknown one. Crosses into the environments of the tenant.
@@ -481,17 +496,17 @@ revoke execute on function
     secretstore.visible_scope(uuid),
     secretstore.reserve_version(text, uuid, integer, integer, timestamptz),
     secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text),
-    secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, text, text),
-    secretstore.destroy_version(text, uuid, integer, text, text),
+    secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, integer, text, text),
+    secretstore.destroy_version(text, uuid, integer, integer, text, text),
     secretstore.grant_reads(bytea, text[], uuid, integer, text[], text[], uuid[], integer[]), secretstore.take_reads(bytea),
-    secretstore.record_denial(text, text, uuid, text, text, text)
+    secretstore.record_denials(text, text[], uuid, text, text, text)
 from public;
 grant execute on function
     secretstore.visible_scope(uuid), secretstore.find_secret(text, uuid),
     secretstore.reserve_version(text, uuid, integer, integer, timestamptz),
     secretstore.put_version(uuid, integer, bytea, bytea, text, integer, timestamptz, integer, text, text),
-    secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, text, text),
-    secretstore.destroy_version(text, uuid, integer, text, text),
+    secretstore.delete_secret(text, uuid, integer, text, text), secretstore.undelete_secret(text, uuid, integer, text, text),
+    secretstore.destroy_version(text, uuid, integer, integer, text, text),
     secretstore.grant_reads(bytea, text[], uuid, integer, text[], text[], uuid[], integer[]), secretstore.take_reads(bytea),
-    secretstore.record_denial(text, text, uuid, text, text, text)
+    secretstore.record_denials(text, text[], uuid, text, text, text)
 to brokerflow_app;

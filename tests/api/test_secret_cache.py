@@ -146,9 +146,9 @@ async def test_what_changed_leaves_the_memory_by_itself(database: Database, owne
         await held(store, cache)
         await store.run(lambda db: store.delete(db, "k", None))
         await until(lambda: cache.count == 0)
-        await store.run(lambda db: store.undelete(db, "k"))
+        await store.run(lambda db: store.undelete(db, "k", None))
         await held(store, cache)
-        await store.run(lambda db: store.destroy(db, "k", 2))
+        await store.run(lambda db: store.destroy(db, "k", 2, None))
         await until(lambda: cache.count == 0)
 
 

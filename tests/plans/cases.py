@@ -186,7 +186,7 @@ pages("secretstore.list_secrets", at="'key-20'")
 ask("secretstore.list_secrets", "referrer", "a prefix", prefix="'key-9'")
 ask("secretstore.count_secrets")
 pages("secretstore.list_versions", "before", at="5")
-ask("secretstore.record_secret_denial")
+ask("secretstore.record_secret_denials", keys="'{key-7,key-8}'")
 ask("secretstore.list_readers", after="'00000000-0000-0000-0000-000000000000'")
 ask(
     "secretstore.list_wrapped_keys", "nobody",

@@ -33,9 +33,9 @@ async def test_where_there_is_no_value_there_are_none_who_could_read(given: Give
     assert await as_referrer(READERS, None, None) != []
     await as_referrer("select secretstore.delete_secret('key', null, null, 'r', null)")
     assert await as_referrer(READERS, None, None) == []
-    await as_referrer("select secretstore.undelete_secret('key', null, 'r', null)")
+    await as_referrer("select secretstore.undelete_secret('key', null, null, 'r', null)")
     assert await as_referrer(READERS, None, None) != []
-    await as_referrer("select secretstore.destroy_version('key', null, 1, 'r', null)")
+    await as_referrer("select secretstore.destroy_version('key', null, 1, null, 'r', null)")
     assert await as_referrer(READERS, None, None) == []
 
 

@@ -67,7 +67,7 @@ async def test_a_version_that_is_destroyed_is_announced_by_its_secrets_id(
         secret = await stage.given.secret("destroyed/announced")
         await stage.connection.commit()
         superuser.execute("listen secrets")
-        await stage.as_referrer("select secretstore.destroy_version('destroyed/announced', null, 1, 'r', null)")
+        await stage.as_referrer("select secretstore.destroy_version('destroyed/announced', null, 1, null, 'r', null)")
         await stage.connection.commit()
     superuser.execute("notify secrets, 'the end'")
     told = [each.payload for each in superuser.notifies(timeout=5, stop_after=2)]
@@ -166,7 +166,7 @@ async def test_every_key_that_is_asked_leaves_a_row(given: Given, stage: Stage, 
         await given.secret(key)
     expired = await given.secret("expired")
     await as_referrer("select secretstore.delete_secret('deleted', null, null, 'r', null)")
-    await as_referrer("select secretstore.destroy_version('destroyed', null, 1, 'r', null)")
+    await as_referrer("select secretstore.destroy_version('destroyed', null, 1, null, 'r', null)")
     for table, rows in (("secrets", "key = 'expired'"), ("secret_versions", f"secret_id = '{expired}'")):
         await stage.unbound(f"update secretstore.{table} set expires_at = now() where {rows}")
     keys = ["live", "deleted", "expired", "destroyed", "missing"]
@@ -181,15 +181,21 @@ async def test_every_key_that_is_asked_leaves_a_row(given: Given, stage: Stage, 
 async def test_writes_and_denials_leave_a_row(given: Given, stage: Stage, as_referrer: Party, refused: Refused) -> None:
     await given.secret()
     await as_referrer("select secretstore.delete_secret('key', null, 1, 'r', null)")
-    await as_referrer("select secretstore.undelete_secret('key', null, 'r', null)")
-    await as_referrer("select secretstore.destroy_version('key', null, 1, 'r', null)")
-    await as_referrer("select secretstore.record_denial('secret.write', 'key', null, 'member_role', 'r', null)")
+    await as_referrer("select secretstore.undelete_secret('key', null, null, 'r', null)")
+    await as_referrer("select secretstore.destroy_version('key', null, 1, null, 'r', null)")
+    await as_referrer("select secretstore.record_denials('secret.write', '{key}', null, 'member_role', 'r', null)")
     assert await trace(stage) == [
         ("secret.write", "done", None, 1), ("secret.delete", "done", None, 1), ("secret.undelete", "done", None, 1),
         ("secret.destroy", "done", None, 1), ("secret.write", "denied", "member_role", None),
     ]  # fmt: skip
+    await as_referrer("select secretstore.record_denials('secret.read', '{key,other}', null, 'member_role', 'r', null)")
+    for key in ("key", "other"):
+        assert (await trace(stage, key))[-1] == ("secret.read", "denied", "member_role", None)
+    for keys in ([], ["k"] * 101):
+        async with refused("record_denials", "22023"):
+            await as_referrer("select secretstore.record_denials('secret.read', %s, null, 'x', 'r', null)", keys)
     async with refused("current_actor", "28000"):
-        await stage.as_nobody("select secretstore.record_denial('secret.write', 'key', null, 'x', 'r', null)")
+        await stage.as_nobody("select secretstore.record_denials('secret.write', '{key}', null, 'x', 'r', null)")
 
 
 @pytest.mark.parametrize("role", ["as_referrer", "as_owner", "as_guard", "as_auditor", "as_nobody", "as_esign"])
@@ -479,8 +485,8 @@ async def test_scope_and_role_hold_in_sql(
     for call in (
         "select secretstore.reserve_version('key', null, null, null, null)",
         "select secretstore.delete_secret('key', null, null, 'r', null)",
-        "select secretstore.undelete_secret('key', null, 'r', null)",
-        "select secretstore.destroy_version('key', null, 1, 'r', null)",
+        "select secretstore.undelete_secret('key', null, null, 'r', null)",
+        "select secretstore.destroy_version('key', null, 1, null, 'r', null)",
     ):
         async with refused("member_role", "42501"):
             await as_colleague(call)

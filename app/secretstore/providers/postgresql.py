@@ -60,7 +60,7 @@ class PostgreSQL:
         except (psycopg.Error, DatabaseUnavailable) as error:
             refusal = refusal_of(error, {})
             if action and refusal.kind.status in RECORDED:
-                await self._store.record_denial(action, key, refusal.source)
+                await self._store.record_denials(action, [key], refusal.source)
             raise _translated(error, refusal, key) from None
 
     async def read(self, key: str, version: int | None = None) -> Value:
@@ -81,13 +81,13 @@ class PostgreSQL:
     async def undelete(self, key: str) -> int:
         """Bring a deleted secret back."""
         async with self._commanding("secret.undelete", key):
-            return (await self._store.run(lambda db: self._store.undelete(db, key))).version
+            return (await self._store.run(lambda db: self._store.undelete(db, key, None))).version
 
     async def roll_back(self, key: str, version: int) -> int:
         """Put the value of an earlier version once more."""
         number = os.urandom(32)
         async with self._commanding("secret.rollback", key):
-            refusal = (await self._store.grant(number, [key], version))[key]
+            refusal = await self._store.grant(number, key, version)
             if refusal is not None:
                 raise SecretAltered(f"secret {key} does not open") if refusal == INTEGRITY else SecretNotFound(key)
             change = Change(restores=version)
@@ -96,12 +96,12 @@ class PostgreSQL:
     async def destroy(self, key: str, version: int) -> None:
         """Destroy the data key of one version."""
         async with self._commanding("secret.destroy", key):
-            await self._store.run(lambda db: self._store.destroy(db, key, version))
+            await self._store.run(lambda db: self._store.destroy(db, key, version, None))
 
     async def keys(self, prefix: str = "") -> list[str]:
         """Return the keys of the organization or environment."""
         found: list[str] = []
-        async with self._acting(prefix):
+        async with self._acting("", "secret.list"):
             while page := await self._page(prefix, found[-1] if found else None):
                 found += page
         return found
@@ -116,7 +116,7 @@ class PostgreSQL:
 
     async def versions(self, key: str) -> list[Version]:
         """Return the latest thousand versions."""
-        async with self._acting(key):
+        async with self._acting(key, "secret.versions"):
             rows = await self._store.run(
                 lambda db: queries.list_versions(
                     db, key=key, environment_id=self._store.environment_id, before=None, limit=PAGE

@@ -22,17 +22,17 @@ from secretstore.put_version(
 -- optional: environment_id, expected_version, address
 select secretstore.delete_secret(:key, :environment_id, :expected_version, :request_id, :address);
 
--- name: undelete_secret(key, environment_id, request_id, address)<!
+-- name: undelete_secret(key, environment_id, expected_version, request_id, address)<!
 -- Bring a deleted secret back with the value that it had.
 -- record: Secret
--- optional: environment_id, address
+-- optional: environment_id, expected_version, address
 select s.key, s.environment_id, s.version, s.max_versions, s.created_at, s.updated_at, s.expires_at
-from secretstore.undelete_secret(:key, :environment_id, :request_id, :address) as s;
+from secretstore.undelete_secret(:key, :environment_id, :expected_version, :request_id, :address) as s;
 
--- name: destroy_version(key, environment_id, version, request_id, address)!
+-- name: destroy_version(key, environment_id, version, expected_version, request_id, address)!
 -- Destroy the key of one version for good.
--- optional: environment_id, address
-select secretstore.destroy_version(:key, :environment_id, :version, :request_id, :address);
+-- optional: environment_id, expected_version, address
+select secretstore.destroy_version(:key, :environment_id, :version, :expected_version, :request_id, :address);
 
 -- name: grant_reads(digest, keys, environment_id, version, request_ids, addresses, held_ids, held_versions)
 -- Audit the read of each key, and grant what is not refused; to be committed before it is taken.
@@ -90,7 +90,7 @@ where v.version < (select coalesce(:before::integer, 2147483647))
 order by v.version desc
 limit :limit;
 
--- name: record_secret_denial(action, key, environment_id, reason, request_id, address)!
--- Write down what the caller was refused, in a transaction of its own.
+-- name: record_secret_denials(action, keys, environment_id, reason, request_id, address)!
+-- Write down what the caller was refused, by key, in a transaction of its own.
 -- optional: environment_id, address
-select secretstore.record_denial(:action, :key, :environment_id, :reason, :request_id, :address);
+select secretstore.record_denials(:action, :keys, :environment_id, :reason, :request_id, :address);
