@@ -5,12 +5,13 @@ import gc
 import importlib
 import importlib.util
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
@@ -18,6 +19,7 @@ import click
 if TYPE_CHECKING:
     import uvicorn
     from litestar import Litestar
+    from psycopg import Error, OperationalError
 
     from app.embedded import Addresses
     from app.settings import Settings
@@ -26,9 +28,23 @@ FOUND_SOMETHING = 1
 USAGE = 2
 BACKLOG = 2048
 PATIENCE_WITH_REQUESTS = 30  # seconds that requests get to finish after SIGTERM
+OWNER = "set BROKERFLOW_OWNER_URL to the login that owns the database"
 REMEDIES = {
     "altered": "restore its file, or add a migration instead of editing one that was applied",
     "pending": "run brokerflow migrate up with BROKERFLOW_OWNER_URL set",
+}
+
+_UNREACHED = "Is the server running"  # what libpq asks whenever it could not even connect
+# What follows an @ of a password that is not percent-encoded is taken for the beginning of the host.
+_CREDENTIALS = re.compile(r"""(\bhost\b[^"'\n]*)(["'])(?:(?!\2).)*@""")
+_NOT_PERMITTED = "42501"
+_ABSENT = {
+    "22023",  # to set_config, a role that no migration has made
+    "3F000",  # schema
+    "42703",  # column
+    "42704",  # type
+    "42883",  # function
+    "42P01",  # table
 }
 
 
@@ -124,7 +140,47 @@ def expected() -> Iterator[None]:
     except (EmbeddedError, MigrationError) as error:
         raise Refused(str(error)) from error
     except OperationalError as error:
-        raise Refused(f"the database does not answer: {str(error).strip()}") from error
+        raise Refused(_unusable(error)) from error
+
+
+@contextmanager
+def permitted(remedy: str, *roles: str) -> Iterator[None]:
+    """Turn what the schema or the login lacks into a sentence, with a remedy for the login; raises Refused.
+
+    `roles` are those that the login takes on as it connects.
+    """
+    from psycopg import Error
+
+    try:
+        yield
+    except Error as error:
+        if (sentence := _lack(error, remedy, roles)) is None:
+            raise
+        raise Refused(sentence) from error
+
+
+def _lack(error: "Error", remedy: str, roles: Sequence[str]) -> str | None:
+    from psycopg import ProgrammingError
+
+    said = error.diag.message_primary or str(error).rpartition("FATAL:")[2].strip()
+    if error.sqlstate in _ABSENT:
+        return f"BrokerFlow's schema is missing or older ({said}): run brokerflow migrate up."
+    if error.sqlstate == _NOT_PERMITTED:
+        return f"the login may not do this ({said}): {remedy}."
+    if isinstance(error, ProgrammingError):  # of a URL that cannot be read, its text may quote the password
+        return f"the database cannot be asked: {error.diag.message_primary or 'the DSN is no PostgreSQL URL'}."
+    if error.sqlstate is None and any(role in said for role in roles):  # what is refused while connecting has none
+        return f"the login may not do this ({said}): {remedy}, and run brokerflow migrate up."
+    return None
+
+
+def _unusable(error: "OperationalError") -> str:
+    """Say in PostgreSQL's words why the database is of no use: nobody answered there, or who did refused."""
+    from psycopg.errors import ConnectionTimeout
+
+    words = _CREDENTIALS.sub(r"\1\2...@", error.diag.message_primary or str(error).strip())
+    is_silent = isinstance(error, ConnectionTimeout) or _UNREACHED in words
+    return f"the database {'does not answer' if is_silent else 'cannot be used'}: {words}"
 
 
 def configured() -> "Settings":
@@ -158,7 +214,7 @@ def serve(host: str | None, port: int | None) -> None:
     with ExitStack() as stack, expected():
         listener = stack.enter_context(_listen(host or settings.host, settings.port if port is None else port))
         if settings.is_embedded:
-            running = stack.enter_context(_embedded(settings, supervised=True))
+            running = stack.enter_context(_started(settings, supervised=True))
             _migrate(running.owner_url)
             _make_months(running.worker_url)
             settings = _on(running, settings)
@@ -234,7 +290,8 @@ def check() -> int:
     settings = configured()
     with expected():
         _ = settings.master_key, settings.esign_keys
-        with _addresses(settings) as (app_url, owner_url):
+        with _addresses(settings) if settings.is_embedded else nullcontext(_service_addresses(settings)) as addresses:
+            app_url, owner_url = addresses
             complaints = _complaints(settings, app_url, owner_url) + _secret_complaints(settings)
             complaints = complaints or readiness.master_key_complaints(app_url, settings.master_keys, is_serving=False)
             complaints = complaints or readiness.month_complaints(app_url)
@@ -276,15 +333,28 @@ def _listen(host: str, port: int) -> socket.socket:
 @contextmanager
 def _addresses(settings: "Settings") -> Iterator[tuple[str, str]]:
     """Yield the service's URL and the owner's; where none is set, of the embedded server, started if need be."""
-    from app.embedded import locate
-
     if not settings.is_embedded:
         yield _configured_addresses(settings)
-    elif running := locate(settings.home):
-        yield running.app_url, running.owner_url
     else:
-        with _embedded(settings) as running:
+        with embedded(settings, is_migrated=False) as running:
             yield running.app_url, running.owner_url
+
+
+@contextmanager
+def embedded(settings: "Settings", *, is_migrated: bool = True) -> Iterator["Addresses"]:
+    """Yield where the embedded server answers: the one that runs, else one that is started until the end, and migrated.
+
+    Raises EmbeddedError and MigrationError.
+    """
+    from app.embedded import locate
+
+    if running := locate(settings.home):
+        yield running
+    else:
+        with _started(settings) as started:
+            if is_migrated:
+                _migrate(started.owner_url)
+            yield started
 
 
 def _configured_addresses(settings: "Settings") -> tuple[str, str]:
@@ -295,7 +365,7 @@ def _configured_addresses(settings: "Settings") -> tuple[str, str]:
 
 
 @contextmanager
-def _embedded(settings: "Settings", *, supervised: bool = False) -> Iterator["Addresses"]:
+def _started(settings: "Settings", *, supervised: bool = False) -> Iterator["Addresses"]:
     from app.embedded import Embedded
 
     progress(f"Starting PostgreSQL in {settings.home} ...")
@@ -329,12 +399,15 @@ def _make_months(worker_url: str) -> None:
 
 def _admit(settings: "Settings") -> None:
     """Refuse to serve with logins or a schema that are not as they must be."""
+    if complaints := _complaints(settings, *_service_addresses(settings)):
+        raise Refused("the service does not start:\n" + "\n".join(complaints))
+
+
+def _service_addresses(settings: "Settings") -> tuple[str, str]:
+    """Return the service's URL and the owner's, or the former twice: the service may read what is applied."""
     if settings.app_url is None:
         raise Refused("BROKERFLOW_APP_URL is not set: it names the login that the service runs with.")
-    app_url = settings.app_url.get_secret_value()
-    owner_url = settings.owner_url.get_secret_value() if settings.owner_url else app_url
-    if complaints := _complaints(settings, app_url, owner_url):
-        raise Refused("the service does not start:\n" + "\n".join(complaints))
+    return settings.app_url.get_secret_value(), (settings.owner_url or settings.app_url).get_secret_value()
 
 
 def _complaints(settings: "Settings", app_url: str, owner_url: str) -> list[str]:

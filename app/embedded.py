@@ -206,16 +206,11 @@ class Embedded:
             self._lock = None
 
     def kill(self) -> None:
-        """End the server as a crash would (SIGKILL); without supervision it stays down until `restart`."""
+        """End the server as a crash would (SIGKILL); without supervision it stays down until it is started again."""
         if self._process is not None:
             self._process.kill()
         if not self._supervised and self._keeper is not None:
             self._keeper.join()
-
-    def restart(self) -> None:
-        """Start the server again in place, after `kill` or while it runs."""
-        self.stop()
-        self.start()
 
     def _make_home(self) -> None:
         try:

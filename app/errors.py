@@ -103,6 +103,7 @@ CONTACT_INTEGRITY = Kind(
 )
 INTERNAL = Kind(500, "internal", "The service failed; the request_id finds the cause in its log.")
 DATABASE_UNAVAILABLE = Kind(503, "database_unavailable", "The database is away or too busy; try again.", 1)
+SCHEMA_MISMATCH = Kind(503, "schema_mismatch", "The schema is not the one that the service was written for.", 1)
 SESSION_STORE_UNAVAILABLE = Kind(503, "session_store_unavailable", "The session store does not answer; try again.", 1)
 PROVIDER_UNAVAILABLE = Kind(
     503, "provider_unavailable", "The login provider does not answer as it should; try again.", 5

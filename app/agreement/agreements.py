@@ -33,7 +33,7 @@ class AgreementChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         AgreementStatus | None,
         msgspec.Meta(
             description="A party moves it to pending_signature, success, void or closed; the signing service makes it "
-            "effective, a dispute makes it disputed.",
+            "effective, a dispute makes it disputed. To close what is disputed withdraws the dispute.",
             examples=["pending_signature"],
         ),
     ] = None
@@ -97,7 +97,12 @@ async def get_agreement(actor: Actor, agreement_id: FromPath[UUID]) -> Response[
 async def change_agreement(
     actor: Actor, agreement_id: FromPath[UUID], data: JSONBody[AgreementChange], expected_version: ExpectedVersion
 ) -> Response[Agreement]:
-    """Move an agreement along its states; what the state machine does not allow is refused with axiom A8."""
+    """Move an agreement along its states; what the state machine does not allow is refused with axiom A8.
+
+    A disputed agreement waits for the verdict. Only the broker that opened the dispute may move it meanwhile, to
+    `closed`: that withdraws the dispute, and frozen invoices are issued as before. To the other party it is refused
+    with axiom A12.
+    """
     if data.status is None and data.region is None:
         raise invalid("status", "is required")
     return await actor.answer(

@@ -38,13 +38,20 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     opt=takes(PERSON, "agreements:write"),
 )
 async def open_dispute(actor: Actor, data: JSONBody[NewDispute]) -> Response[Dispute]:
-    """Open a dispute about an effective agreement, as its party; its unpaid invoices freeze."""
+    """Open a dispute about an effective agreement, as its party; its unpaid invoices freeze.
+
+    It ends by a verdict, or when the broker that opened it withdraws it: by moving the agreement to `closed`.
+    """
     return await actor.answer(lambda db: queries.open_dispute(db, agreement_id=data.agreement_id, reason=data.reason))
 
 
 @get("/api/disputes", tags=["disputes"], summary="List disputes", opt=takes(PROGRAM, "agreements:read"))
 async def list_disputes(actor: Actor, page: Page) -> Items[Dispute]:
-    """List the disputes about agreements of the caller's broker, or all for a platform admin, newest first."""
+    """List the disputes about agreements of the caller's broker, or all for a platform admin, newest first.
+
+    `outcome` is null until a judge upheld or dismissed the dispute, or `withdrawn` since the broker that opened it
+    closed the agreement.
+    """
     after = page.after(UUID)
     rows = await actor.run(lambda db: queries.list_disputes(db, after=after, limit=page.fetch))
     return page.of(rows, position=lambda row: row.id)
@@ -59,7 +66,9 @@ async def list_disputes(actor: Actor, page: Page) -> Items[Dispute]:
 async def resolve_dispute(actor: Actor, dispute_id: FromPath[UUID], data: JSONBody[Verdict]) -> Response[Dispute]:
     """Decide a dispute, once, as a platform admin of neither party.
 
-    `upheld` voids the agreement and invalidates its unpaid invoices, `dismissed` restores both.
+    `upheld` voids the agreement and invalidates its unpaid invoices, `dismissed` restores both. The third outcome,
+    `withdrawn`, is no verdict: the broker that opened the dispute moves the agreement to `closed`, which restores the
+    invoices alone.
     """
     return await actor.answer(
         lambda db: found(queries.resolve_dispute(db, id=dispute_id, outcome=data.outcome, note=data.note))

@@ -90,7 +90,12 @@ async def answer_match(
     return await actor.answer(answer)
 
 
-@get("/api/matches", tags=["matches"], summary="List one's invitations", opt=takes(PERSON, "agreements:read"))
+@get(
+    "/api/matches",
+    tags=["matches"],
+    summary="List one's invitations to referrals",
+    opt=takes(PERSON, "agreements:read"),
+)
 async def list_invitations(
     actor: Actor, page: Page, answer: Annotated[MatchState | None, QueryParameter(name="state")] = None
 ) -> Items[Invitation]:

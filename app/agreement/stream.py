@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
+import structlog
 from litestar import Request, get
 from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter
@@ -17,11 +18,13 @@ from litestar.response.sse import ServerSentEventMessage
 
 from app.agreement import queries
 from app.agreement.queries import TimelineEvent
-from app.errors import INVALID, refusal_of
+from app.errors import INVALID, Axioms, refusal_of
 from app.identifiers import earlier
 from app.shared.actor import Actor, Caller
 from app.shared.credentials import PROGRAM, takes
 from app.shared.openapi import problem_spec
+
+logger = structlog.get_logger(__name__)
 
 KEEP_ALIVE = 15.0  # seconds
 MOMENT = 0.02  # seconds
@@ -126,7 +129,7 @@ async def _messages(
             events = await feed.read()
         yield _end("closing")
     except Exception as error:  # noqa: BLE001 - the status is sent: what ends a stream is told within it
-        yield _end(refusal_of(error, state.axioms).kind.code)
+        yield _end(_reason(error, state.axioms))
     finally:
         listener.cancel()
 
@@ -148,6 +151,14 @@ async def _wait(bell: asyncio.Event, seconds: float) -> bool:
     has_rung = bell.is_set()
     bell.clear()
     return has_rung
+
+
+def _reason(error: Exception, axioms: Axioms) -> str:
+    """Return the code of what ends a stream; a mistake of ours is logged, as it is of any request."""
+    kind = refusal_of(error, axioms).kind
+    if kind.status == 500:
+        logger.error("failed", exc_info=error)
+    return kind.code
 
 
 def _end(code: str) -> ServerSentEventMessage:

@@ -92,12 +92,17 @@ async def request_device(
 def _authorization(
     request: Request[Any, Any, Any], device_code: str, user_code: str, row: queries.RequestedDevice
 ) -> DeviceAuthorization:
-    # Behind a proxy that ends TLS the service itself sees http.
-    scheme = "https" if request.app.state.production else request.url.scheme
-    page = f"{scheme}://{request.headers.get('host', '')}{PAGE}"
+    page = f"{request.app.state.settings.public_url or _asked_site(request)}{PAGE}"
     return DeviceAuthorization(
         device_code, user_code, page, f"{page}?user_code={user_code}", row.expires_in, row.interval
     )
+
+
+def _asked_site(request: Request[Any, Any, Any]) -> str:
+    """Return the site that the machine asked, which will do where none is configured for people."""
+    # Behind a proxy that ends TLS the service itself sees http.
+    scheme = "https" if request.app.state.production else request.url.scheme
+    return f"{scheme}://{request.headers.get('host', '')}"
 
 
 @get(

@@ -17,8 +17,8 @@ from app.shared.actor import Actor
 from app.shared.credentials import ORGANIZATION, takes
 from app.shared.tokens import Prefix
 
-SecretKey = Annotated[str, Meta(examples=["tr_stg_5mPq2vXc8Lr0TzWn4KdYh7GsJb1FtQe9Ra3u0aZ4Kx"])]
-PublicKey = Annotated[str, Meta(examples=["pk_stg_8Qd0VnY3uXs6RwAz1GhJ5mKc7LbTePf2Ni9o4tBs7E"])]
+SecretKey = Annotated[str, Meta(examples=[tokens.example(Prefix.SECRET_STAGING)])]
+PublicKey = Annotated[str, Meta(examples=[tokens.example(Prefix.PUBLIC_STAGING)])]
 
 
 class NewEnvironment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

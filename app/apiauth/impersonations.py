@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.shared import tokens
 from app.shared.actor import Actor
 from app.shared.credentials import SESSION, session_cookie, takes
+from app.shared.idempotency import NOT_REPLAYED
 from app.shared.openapi import problem_spec
 from app.shared.tokens import Prefix
 
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 IMPERSONATIONS = "/api/impersonations"
 
-Token = Annotated[str, Meta(examples=["bf_ses_5mPq2vXc8Lr0TzWn4KdYh7GsJb1FtQe9Ra3u0aZ4Kx"])]
+Token = Annotated[str, Meta(examples=[tokens.example(Prefix.SESSION)])]
 
 
 class NewImpersonation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +58,7 @@ class OwnSession(msgspec.Struct, frozen=True):
     IMPERSONATIONS,
     tags=["auth"],
     summary="Act as a user",
-    opt=takes(SESSION),
+    opt={**takes(SESSION), **NOT_REPLAYED},
     responses={403: problem_spec(FORBIDDEN), 404: problem_spec(NOT_FOUND)},
 )
 async def start_impersonation(
@@ -89,7 +90,7 @@ async def start_impersonation(
     tags=["auth"],
     summary="Be yourself again",
     status_code=200,
-    opt=takes(SESSION),
+    opt={**takes(SESSION), **NOT_REPLAYED},
     responses={404: problem_spec(NOT_FOUND)},
 )
 async def stop_impersonation(request: Request[Any, Any, Any], actor: Actor) -> Response[OwnSession]:

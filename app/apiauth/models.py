@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from app.apiauth.queries import RegisteredUser
+from app.shared.tokens import Prefix, example
 
 DEFAULT_SCOPES = ("agreements:read", "agreements:write")
 
@@ -42,7 +43,7 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OpenedSession(msgspec.Struct, frozen=True):
     """A session, whose token is shown here and never again."""
 
-    token: Annotated[str, Meta(examples=["bf_ses_5mPq2vXc8Lr0TzWn4KdYh7GsJb1FtQe9Ra3u0aZ4Kx"])]
+    token: Annotated[str, Meta(examples=[example(Prefix.SESSION)])]
     expires_at: Annotated[
         datetime,
         Meta(description="No activity moves this end; idleness ends it earlier.", examples=["2026-12-22T09:00:00Z"]),
@@ -71,8 +72,8 @@ class CreatedToken(msgspec.Struct, frozen=True):
 
     id: Annotated[UUID, Meta(examples=["019b3c5e-7d10-7a42-9c1f-5b8f0d6e2a11"])]
     name: Annotated[str, Meta(examples=["nightly import"])]
-    token: Annotated[str, Meta(examples=["tr_pat_5mPq2vXc8Lr0TzWn4KdYh7GsJb1FtQe9Ra3u0aZ4Kx"])]
-    token_hint: Annotated[str, Meta(description="Its last four characters.", examples=["Z4Kx"])]
+    token: Annotated[str, Meta(examples=[example(Prefix.PERSONAL)])]
+    token_hint: Annotated[str, Meta(description="Its last four characters.", examples=[example(Prefix.PERSONAL)[-4:]])]
     scopes: Annotated[list[str], Meta(examples=[["agreements:read"]])]
     created_at: Annotated[datetime, Meta(examples=["2026-11-22T09:00:00Z"])]
     expires_at: Annotated[datetime, Meta(examples=["2027-02-20T09:00:00Z"])]
@@ -122,7 +123,7 @@ class DeviceGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DeviceToken(msgspec.Struct, frozen=True):
     """A personal access token as RFC 6749 (5.1) names its parts; shown here and never again."""
 
-    access_token: Annotated[str, Meta(examples=["tr_pat_5mPq2vXc8Lr0TzWn4KdYh7GsJb1FtQe9Ra3u0aZ4Kx"])]
+    access_token: Annotated[str, Meta(examples=[example(Prefix.PERSONAL)])]
     token_type: Annotated[str, Meta(examples=["Bearer"])]
     expires_in: Annotated[int, Meta(description="Seconds.", examples=[7776000])]
     scope: Annotated[str, Meta(description="Separated by spaces.", examples=["agreements:read agreements:write"])]

@@ -45,8 +45,10 @@ class CreatedOrganizationToken(msgspec.Struct, frozen=True):
 
     id: UUID
     name: Annotated[str, Meta(examples=["deployment"])]
-    token: Annotated[str, Meta(examples=["tr_oat_5mPq2vXc8Lr0TzWn4KdYh7GsJb1FtQe9Ra3u0aZ4Kx"])]
-    token_hint: Annotated[str, Meta(description="Its last four characters.", examples=["Z4Kx"])]
+    token: Annotated[str, Meta(examples=[tokens.example(Prefix.ORGANIZATION)])]
+    token_hint: Annotated[
+        str, Meta(description="Its last four characters.", examples=[tokens.example(Prefix.ORGANIZATION)[-4:]])
+    ]
     scopes: Annotated[list[str], Meta(examples=[["agreements:read"]])]
     created_at: datetime
     expires_at: datetime | None

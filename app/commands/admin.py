@@ -14,8 +14,8 @@ import psycopg
 
 from app.apiauth import passwords
 from app.apiauth.models import Registration
-from app.cli import Found, Refused, _addresses, configured, expected
-from app.errors import refusal_of
+from app.cli import OWNER, Found, Refused, _addresses, configured, expected, permitted
+from app.errors import INTERNAL, refusal_of
 from app.settings import esign_keys_of
 from app.verify import Link, proof_of
 
@@ -113,16 +113,29 @@ def export_proof(agreement: UUID) -> None:
 @contextmanager
 def _owner(role: str) -> Iterator[psycopg.Connection[Row]]:
     """Connect as the owner of the database, in one of its roles; what the database refuses is told in a sentence."""
-    with expected(), _addresses(configured()) as (_, owner_url):
-        try:
-            with psycopg.connect(owner_url, options=f"-c role={role}") as connection:
-                yield connection
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error as error:
-            refusal = refusal_of(error, {}, fields=["email", "full_name"])
-            wrong = "; ".join(f"{each.field} {each.message}" for each in refusal.errors)
-            raise Found(wrong or refusal.detail) from error
+    with (
+        expected(),
+        _addresses(configured()) as (_, owner_url),
+        permitted(OWNER, role),
+        _refusals(),
+        psycopg.connect(owner_url, options=f"-c role={role}") as connection,
+    ):
+        yield connection
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Tell what is wrong with a value, or else what PostgreSQL says. Raises Found."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.ProgrammingError):
+        raise
+    except psycopg.Error as error:
+        refusal = refusal_of(error, {}, fields=["email", "full_name"])
+        if refusal.kind is INTERNAL:
+            raise Found(f"PostgreSQL refuses it: {error.diag.message_primary or error}.") from error
+        wrong = "; ".join(f"{each.field} {each.message}" for each in refusal.errors)
+        raise Found(wrong or refusal.detail) from error
 
 
 def _unchanged(email: str) -> Found:

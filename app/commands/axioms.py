@@ -7,17 +7,16 @@ from typing import Any
 
 import click
 import msgspec
-import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
 from rich.console import Console
 from rich.text import Text
 
-from app import migrations
-from app.cli import Found, configured, expected, progress
+from app.cli import configured, embedded, expected, permitted
 from app.database import Transaction
-from app.embedded import Embedded, locate
 from app.settings import Settings
 from app.shared import queries
+
+_REMEDY = "set BROKERFLOW_APP_URL to the service's login, brokerflow_app"
 
 
 @click.command(name="axioms")
@@ -27,7 +26,7 @@ def command(as_json: bool) -> None:  # noqa: FBT001 - click passes flags by name
 
     They are read from the database of BROKERFLOW_APP_URL, else from the embedded one.
     """
-    with expected(), _database_url(configured()) as url:
+    with expected(), _database_url(configured()) as url, permitted(_REMEDY):
         axioms = asyncio.run(_read(url))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(axioms)))
@@ -39,13 +38,9 @@ def command(as_json: bool) -> None:  # noqa: FBT001 - click passes flags by name
 def _database_url(settings: Settings) -> Iterator[str]:
     if given := settings.app_url or settings.owner_url:
         yield given.get_secret_value()
-    elif running := locate(settings.home):
-        yield running.app_url
     else:
-        progress(f"Starting PostgreSQL in {settings.home} ...")
-        with Embedded(settings.home) as server:
-            migrations.up(server.owner_url, progress)
-            yield server.app_url
+        with embedded(settings) as running:
+            yield running.app_url
 
 
 def _show(axioms: list[dict[str, Any]]) -> None:
@@ -60,12 +55,9 @@ def _show(axioms: list[dict[str, Any]]) -> None:
 
 
 async def _read(url: str) -> list[dict[str, Any]]:
-    try:
-        async with await AsyncConnection.connect(url, cursor_factory=AsyncRawCursor, connect_timeout=5) as connection:
-            db = Transaction(connection)
-            axioms, objects = await queries.list_axioms(db), await queries.list_enforcing_objects(db)
-    except psycopg.errors.UndefinedTable as error:
-        raise Found("the database has no BrokerFlow schema yet: run brokerflow migrate up.") from error
+    async with await AsyncConnection.connect(url, cursor_factory=AsyncRawCursor, connect_timeout=5) as connection:
+        db = Transaction(connection)
+        axioms, objects = await queries.list_axioms(db), await queries.list_enforcing_objects(db)
     return [
         {
             "id": axiom.id,

@@ -51,8 +51,12 @@ class Service:
         try:
             response = self._client.request(method, path, **request)
         except httpx.HTTPError as error:
-            raise Unanswered(f"{self._client.base_url} does not answer: {type(error).__name__}.") from None
+            raise Unanswered(self._silence(error)) from None
         return response.content if response.is_success else _refuse(response)
+
+    def _silence(self, error: httpx.HTTPError) -> str:
+        url, reason = self._client.base_url.copy_with(userinfo=b""), str(error).rstrip(".")
+        return f"{url} does not answer: {type(error).__name__}{reason and f': {reason}'}."
 
     def ask(self, method: str, path: str, **request: Any) -> Any:
         """Send a request; returns the decoded answer."""

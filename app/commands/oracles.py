@@ -9,21 +9,20 @@ import click
 import msgspec
 import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor
-from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
+from psycopg.errors import ReadOnlySqlTransaction
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app import migrations, oracles
-from app.cli import FOUND_SOMETHING, Refused, configured, expected, progress
-from app.embedded import Embedded, locate
+from app import oracles
+from app.cli import FOUND_SOMETHING, Refused, configured, embedded, expected, permitted, progress
 from app.oracles import Answer, NoSchema, Oracle
 from app.queries import register_adapters
 
 _LISTED = 10  # rows of each oracle that the table is followed by; --json has more
 _NUMBERS = {"found", "seconds"}
 _REMEDY = (
-    "give the URL of the database's owner or of a superuser, or let one run: grant brokerflow_auditor to the login."
+    "give the URL of the database's owner or of a superuser, or let one run: grant brokerflow_auditor to the login"
 )
 
 
@@ -37,7 +36,7 @@ def command(dsn: str | None, as_json: bool, watch: float | None) -> int:  # noqa
     Each oracle of sql/oracles is one SELECT whose rows are violations. They run as the auditor and in one snapshot, on
     the database of --dsn, else of BROKERFLOW_OWNER_URL, else on the embedded one. GET /api/axioms shows the result.
     """
-    with expected(), _database_url(dsn) as url, _told():
+    with expected(), _database_url(dsn) as url, permitted(_REMEDY), _told():
         return asyncio.run(_ask(url, watch, as_json=as_json))
 
 
@@ -51,27 +50,18 @@ def _database_url(dsn: str | None) -> Iterator[str]:
         yield settings.owner_url.get_secret_value()
     elif not settings.is_embedded:
         raise Refused("the service's login may not ask: set BROKERFLOW_OWNER_URL, or give --dsn.")
-    elif running := locate(settings.home):
-        yield running.owner_url
     else:
-        progress(f"Starting PostgreSQL in {settings.home} ...")
-        with Embedded(settings.home) as server:
-            migrations.up(server.owner_url, progress)
-            yield server.owner_url
+        with embedded(settings) as running:
+            yield running.owner_url
 
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn what keeps the oracles from answering into a sentence."""
+    """Turn a database that no oracle can be asked of into a sentence."""
     try:
         yield
     except NoSchema as error:
         raise Refused(f"there is no BrokerFlow schema here ({error}): run brokerflow migrate up.") from error
-    except InsufficientPrivilege as error:
-        raise Refused(f"the login may not ask ({error.diag.message_primary}): {_REMEDY}") from error
-    except psycopg.ProgrammingError as error:
-        reason = error.diag.message_primary
-        raise Refused(f"the database cannot be asked: {reason or 'the DSN is no PostgreSQL URL'}.") from error
 
 
 async def _ask(url: str, watch: float | None, *, as_json: bool) -> int:

@@ -17,7 +17,7 @@ from rich.table import Table
 from app.agreement.contacts import sealer_of
 from app.agreement.rotation import wrapped_contacts
 from app.apiauth.queries import keep_key_halves
-from app.cli import FOUND_SOMETHING, Refused, _addresses, configured, expected
+from app.cli import FOUND_SOMETHING, OWNER, Refused, _addresses, configured, expected, permitted
 from app.commands import secretfiles
 from app.commands.client import TOKEN, Service, show
 from app.commands.secretclient import KEY, Read, keys_below, path_of, put, read_all, served_within
@@ -30,8 +30,8 @@ from app.secretstore import queries
 from app.secretstore.rotation import wrapped_keys
 from app.secretstore.values import PURPOSE
 
-VAULT = "-c role=brokerflow_vault"
-GUARD = "-c role=brokerflow_guard"
+VAULT = "brokerflow_vault"
+GUARD = "brokerflow_guard"
 
 
 @click.group(name="secret")
@@ -214,7 +214,7 @@ def rotate_master(lost: bool) -> int:  # noqa: FBT001
     running it again goes on. Exit status 1 when something opens with none of the keys.
     """
     settings = configured()
-    with expected(), _addresses(settings) as (_, owner_url):
+    with expected(), _addresses(settings) as (_, owner_url), permitted(OWNER, VAULT, GUARD):
         done = asyncio.run(_rotate(owner_url, settings.master_keys, lost=lost))
     for name, rotation in done.items():
         click.echo(f"{rotation.rewrapped} {name} are wrapped anew, by master key {key_id(settings.master_key)}.")
@@ -225,7 +225,7 @@ def rotate_master(lost: bool) -> int:  # noqa: FBT001
 
 async def _rotate(owner_url: str, master_keys: Sequence[bytes], *, lost: bool) -> dict[str, Rotation]:
     connection = await psycopg.AsyncConnection.connect(
-        owner_url, autocommit=True, options=VAULT, cursor_factory=psycopg.AsyncRawCursor
+        owner_url, autocommit=True, options=f"-c role={VAULT}", cursor_factory=psycopg.AsyncRawCursor
     )
     register_adapters(connection)
     async with connection:
@@ -248,7 +248,7 @@ async def _rotate(owner_url: str, master_keys: Sequence[bytes], *, lost: bool) -
 async def _trust_only(owner_url: str, master_key: bytes) -> None:
     """Have JWTs and tickets refused whose key was made with an earlier master key."""
     connection = await psycopg.AsyncConnection.connect(
-        owner_url, autocommit=True, options=GUARD, cursor_factory=psycopg.AsyncRawCursor
+        owner_url, autocommit=True, options=f"-c role={GUARD}", cursor_factory=psycopg.AsyncRawCursor
     )
     async with connection:
         await keep_key_halves(Transaction(connection), halves=[half_of(master_key)])

@@ -11,9 +11,11 @@ import pyrage  # type: ignore[import-untyped]
 from dotenv.parser import parse_stream
 from rich.table import Table
 
-from app.cli import Found, Refused
+from app.cli import Found, Refused, progress
 from app.commands.client import Service, show
 from app.commands.secretclient import checked, keys_below, put, read_all, served_within
+
+REPORTED_EVERY = 25  # keys
 
 AGE = (b"-----BEGIN AGE ENCRYPTED FILE-----", b"age-encryption.org/v1")
 
@@ -73,6 +75,8 @@ def import_(
         _show({key: versions.get(key, 0) for key in values})
         return
     for count, (key, value) in enumerate(values.items()):
+        if count and count % REPORTED_EVERY == 0:
+            progress(f"{count} of {len(values)} secrets were put ...")
         try:
             put(service, key, value, expected_version=versions.get(key, 0))
         except Found as refusal:

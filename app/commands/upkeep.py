@@ -12,9 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from app import migrations
-from app.cli import FOUND_SOMETHING, Refused, configured, expected, progress
-from app.embedded import Embedded, locate
+from app.cli import FOUND_SOMETHING, Refused, configured, embedded, expected, progress
 
 Worker = psycopg.Connection[tuple[Any, ...]]
 
@@ -119,10 +117,6 @@ def _worker_url() -> Iterator[str]:
         yield settings.worker_url.get_secret_value()
     elif not settings.is_embedded:
         raise Refused("BROKERFLOW_WORKER_URL is not set: it names the login that does upkeep, brokerflow_worker.")
-    elif running := locate(settings.home):
-        yield running.worker_url
     else:
-        progress(f"Starting PostgreSQL in {settings.home} ...")
-        with Embedded(settings.home) as server:
-            migrations.up(server.owner_url, progress)
-            yield server.addresses.worker_url
+        with embedded(settings) as running:
+            yield running.worker_url

@@ -32,6 +32,7 @@ from app.secretstore.store import INTEGRITY, Change, Origin, SecretStore
 from app.secretstore.values import SecretAltered, SecretNotFound, Value, sealable
 from app.shared.actor import Actor, ExpectedVersion, answered
 from app.shared.credentials import PERSON, PROGRAM, takes
+from app.shared.idempotency import NOT_REPLAYED
 from app.shared.openapi import problem_spec
 from app.shared.pagination import Items, Page
 
@@ -363,7 +364,7 @@ async def destroy_version(
     tags=["secrets"],
     summary="Read several secrets",
     status_code=200,
-    opt=_takes("secret.read", "secrets:read"),
+    opt={**_takes("secret.read", "secrets:read"), **NOT_REPLAYED},
 )
 async def read_batch(
     request: Request[Any, Any, Any], actor: Actor, store: Store, data: JSONBody[Keys]

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request
+from litestar.handlers import BaseRouteHandler
 
 from app.errors import invalid
 from app.queries import Connection
@@ -13,6 +14,9 @@ from app.sealing import Sealer, Stamp
 from app.shared import queries
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+NOT_REPLAYED = {"replays": False}
+"""What a command that stores no answer says in its handler's `opt`: to it an Idempotency-Key means nothing."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -34,6 +38,11 @@ class Claim(msgspec.Struct, frozen=True):
     def context(self) -> bytes:
         """What a stored answer is sealed to: it opens for this very request only."""
         return b"\0".join((self.key.encode(), self.route.encode(), self.request_digest))
+
+
+def is_replayed(handler: BaseRouteHandler) -> bool:
+    """Tell whether a repeated command reads its stored answer, if it sends the same key."""
+    return bool(handler.opt.get("replays", True))
 
 
 async def claim_of(request: Request[Any, Any, Any]) -> Claim | None:

@@ -87,7 +87,7 @@ async def revoke_invitation(
     )
 
 
-@get("/api/invitations", tags=["members"], summary="List one's invitations", opt=takes(PERSON))
+@get("/api/invitations", tags=["members"], summary="List one's invitations to organizations", opt=takes(PERSON))
 async def list_received_invitations(actor: Actor, page: Page) -> Items[ReceivedInvitation]:
     """List the open invitations of the caller's email address, newest first."""
     before = page.after(UUID)

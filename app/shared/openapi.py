@@ -1,7 +1,9 @@
 """The API's description: security, the problems of each route, and a page that needs no network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -21,9 +23,10 @@ from app import errors
 from app.database import OF_ENVIRONMENTS
 from app.errors import MEDIA_TYPE, Kind, Problem
 from app.shared.credentials import SAFE_METHODS, Taken, taken_by
-from app.shared.health import VERSION
+from app.shared.idempotency import is_replayed
 from app.shared.pagination import Items
 
+VERSION = version("brokerflow")
 ASSETS = "/schema/assets"
 
 _ALWAYS = (errors.MALFORMED, errors.INTERNAL, errors.DATABASE_UNAVAILABLE)
@@ -189,7 +192,7 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
         kinds += (errors.BRANCH_REQUIRED,) if _is_branched(handler) else ()
         kinds += (errors.INSUFFICIENT_SCOPE,) if taken_by(handler).scopes else ()
         if mutates:
-            kinds += (errors.CONFLICT, errors.KEY_REUSED)
+            kinds += (errors.CONFLICT, errors.KEY_REUSED) if is_replayed(handler) else (errors.CONFLICT,)
     handler.operation_class = _operation_of(handler)
     kinds += _WITH_BODY if "data" in takes else ()
     kinds += (errors.NOT_FOUND,) if has_path_parameters else ()
@@ -201,7 +204,7 @@ def _describe(handler: HTTPRouteHandler, *, has_path_parameters: bool) -> None:
 def _operation_of(handler: HTTPRouteHandler) -> type[Operation]:
     if "actor" not in handler.parsed_fn_signature.parameters:
         return Anonymous
-    if handler.http_methods <= SAFE_METHODS:
+    if handler.http_methods <= SAFE_METHODS or not is_replayed(handler):
         return Branched if _is_branched(handler) else Operation
     return BranchedCommand if _is_branched(handler) else Command
 
@@ -220,15 +223,23 @@ def _specified(kinds: list[Kind]) -> dict[int, ResponseSpec]:
     return {kind.status: problem_spec(*(k for k in kinds if k.status == kind.status)) for kind in kinds}
 
 
-def problem_spec(*kinds: Kind) -> ResponseSpec:
-    """Describe the answer of one status, with an example of each kind of problem that has it."""
+def problem_spec(
+    *kinds: Kind, shape: type[Problem] = Problem, members: Mapping[Kind, Mapping[str, object]] = {}
+) -> ResponseSpec:
+    """Describe the answer of one status, with an example of each kind of problem that has it.
+
+    `shape` is the problem with its extension members, of which the example of a kind has these `members`.
+    """
     status = kinds[0].status
     return ResponseSpec(
-        Problem,
+        shape,
         generate_examples=False,
         description=HTTPStatus(status).phrase,
         media_type=MEDIA_TYPE,
-        examples=[Example(summary=kind.code, value=_example(kind)) for kind in dict.fromkeys(kinds)],
+        examples=[
+            Example(summary=kind.code, value={**_example(kind), **members.get(kind, {})})
+            for kind in dict.fromkeys(kinds)
+        ],
     )
 
 

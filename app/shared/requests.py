@@ -22,7 +22,6 @@ T = TypeVar("T")
 
 logger = structlog.get_logger("app.access")
 
-MAX_BODY = 2 * 1024 * 1024
 ONCE = frozenset(
     {b"authorization", b"idempotency-key", b"if-match", b"x-organization", b"x-branch", b"origin", b"content-type"}
 )

@@ -31,11 +31,6 @@ class Prefix(StrEnum):
         """Whether it is an environment's secret key."""
         return self.name.startswith("SECRET_")
 
-    @property
-    def is_public_key(self) -> bool:
-        """Whether it is an environment's public key."""
-        return self.name.startswith("PUBLIC_")
-
 
 _PREFIXES = {prefix.value: prefix for prefix in Prefix}
 
@@ -60,9 +55,10 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def hint(token: str) -> str:
-    """Return what may be shown of a token once it is made: its prefix and its last four characters."""
-    return f"{token[: token.rindex('_') + 1]}…{token[-4:]}"
+def example(prefix: Prefix) -> str:
+    """Return what such a token looks like, for the documentation: well-formed, and plainly nobody's."""
+    body = prefix + ("EXAMPLE" * RANDOM_LENGTH)[:RANDOM_LENGTH]
+    return body + _checksum(body)
 
 
 def _checksum(body: str) -> str:

@@ -3,7 +3,7 @@
 from litestar import Response, delete, get, put
 from litestar.params import FromPath
 
-from app.errors import INVALID
+from app.errors import INVALID, KEY_REUSED
 from app.shared.actor import Actor
 from app.shared.credentials import ANY, PERSON, takes
 from app.shared.openapi import problem_spec
@@ -18,7 +18,7 @@ VOTE = "/api/votes/{api_identifier:str}"
     VOTE,
     tags=["votes"],
     summary="Vote for an API",
-    responses={422: problem_spec(INVALID)},
+    responses={422: problem_spec(INVALID, KEY_REUSED)},
     opt=takes(PERSON, "votes:write"),
 )
 async def cast_vote(actor: Actor, api_identifier: FromPath[str]) -> Response[Vote]:

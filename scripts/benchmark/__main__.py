@@ -14,22 +14,27 @@ from scripts.benchmark.measuring import Pace
 from scripts.benchmark.storm import Storm, let_loose
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
+_SOME, _ANY = click.IntRange(1), click.IntRange(0)
 
 
 @click.command(context_settings={"max_content_width": 110, "show_default": True})
 @click.option("--peers", is_flag=True, help="Measure FastAPI and Litestar with SQLAlchemy, and PostGraphile, in turn.")
 @click.option("--scale", is_flag=True, help="Instead: each row's median latency as the data grows.")
 @click.option("--storm", is_flag=True, help="Instead: requests of interleaved tenants, then a flood of connections.")
-@click.option("--rounds", default=5, help="Rounds of each row; the figures are their medians.")
-@click.option("--seconds", default=2, help="Seconds a round lasts.")
-@click.option("--connections", default=32, help="Connections that ask at once; 4 with --scale.")
-@click.option("--once", default=1000, help="Requests a round of those that can be made but once.")
-@click.option("--agreements", default=1000, help="Agreements that are there besides; with --scale the fewest.")
-@click.option("--largest", default=100_000, help="With --scale: the most agreements.")
-@click.option("--flood", default=1000, help="With --storm: connections at once; 0 for no flood.")
-@click.option("--queue", default=512, help="With --storm: BROKERFLOW_QUEUE_LENGTH of the service.")
-@click.option("--requests", default=20_000, help="With --storm: requests of tenants, whose answers are all checked.")
-@click.option("--seed", default=1, help="With --storm: what the tenants ask.")
+@click.option("--rounds", type=_SOME, default=5, help="Rounds of each row; the figures are their medians.")
+@click.option("--seconds", type=_SOME, default=2, help="Seconds a round lasts.")
+@click.option("--connections", type=_SOME, default=32, help="Connections that ask at once; 4 with --scale.")
+@click.option("--once", type=_SOME, default=1000, help="Requests a round of those that can be made but once.")
+@click.option(
+    "--agreements", type=_SOME, default=1000, help="Agreements that are there besides; with --scale the fewest."
+)
+@click.option("--largest", type=_SOME, default=100_000, help="With --scale: the most agreements.")
+@click.option("--flood", type=_ANY, default=1000, help="With --storm: connections at once; 0 for no flood.")
+@click.option("--queue", type=_SOME, default=512, help="With --storm: BROKERFLOW_QUEUE_LENGTH of the service.")
+@click.option(
+    "--requests", type=_SOME, default=20_000, help="With --storm: requests of tenants, whose answers are all checked."
+)
+@click.option("--seed", type=_ANY, default=1, help="With --storm: what the tenants ask.")
 @click.option("--only", multiple=True, type=click.Choice(ROWS), help="A row to measure; may be repeated.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Where the picture goes, if not into docs.")
 def bench(**options: Any) -> None:

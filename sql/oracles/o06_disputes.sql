@@ -69,7 +69,16 @@ disputes as (
             )
             or exists (
                 select from archive.all_timeline_events as e
-                where e.agreement_id = d.agreement_id and e.impersonator_id = d.resolved_by
+                where e.agreement_id = d.agreement_id
+                    and (e.impersonator_id = d.resolved_by or e.user_id = d.resolved_by and e.type <> 'DISPUTE_RESOLVED')
+                    and e.recorded_at < d.resolved_at
+            )
+            -- He may have left before.
+            or exists (
+                select from archive.all_audit_log as l
+                where l.subject in ('organization/' || a.from_broker_id, 'organization/' || a.to_broker_id)
+                    and l.action like 'membership.%' and l.outcome = 'done' and l.detail ->> 'user_id' = d.resolved_by::text
+                    and l.recorded_at >= a.created_at and l.recorded_at < d.resolved_at - interval '1 minute'
             )
         ) then 'a party judged the dispute'
     end as finding

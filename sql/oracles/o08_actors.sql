@@ -43,7 +43,9 @@ audited as (
         and not (
             l.outcome = 'done'
             and (
-                l.action in ('session.open', 'identity.link', 'device.redeem', 'user.revoke_all')
+                l.action in (
+                    'session.open', 'identity.link', 'device.redeem', 'user.revoke_all', 'secret.rewrap', 'contact.rewrap', 'master_key.keep'
+                )
                 or l.action like 'membership.%'
             )
         )

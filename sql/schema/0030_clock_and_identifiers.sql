@@ -1,4 +1,4 @@
--- The clock, the identifiers and the refusal: three small things that every chapter uses.
+-- The clock, the identifiers and the refusal: small things that every chapter uses.
 -- depends: 0020_schemas
 
 set local role brokerflow_owner;
@@ -24,6 +24,13 @@ $$;
 
 comment on function shared.uuidv7() is 'A time-ordered identifier, so that keys arrive at the right edge of their index.';
 
+-- PostgreSQL has its own from 17 only.
+create function shared.made_at(id uuid) returns timestamptz
+language sql immutable parallel safe
+as $$ select to_timestamp(('x' || translate(left(made_at.id::text, 13), '-', ''))::bit(48)::bigint / 1000.0) $$;
+
+comment on function shared.made_at(uuid) is 'The millisecond in which a UUIDv7 was made.';
+
 -- Stable, as to_char is: PostgreSQL inlines no function that claims more than what it calls.
 create function shared.iso8601(moment timestamptz) returns text
 language sql stable parallel safe
@@ -46,4 +53,5 @@ comment on function shared.refuse(text, text, text) is 'Raises a refusal that na
 
 grant execute on function shared.clock(), shared.uuidv7(), shared.refuse(text, text, text)
 to brokerflow_app, brokerflow_guard, brokerflow_vault;
+grant execute on function shared.made_at(uuid) to brokerflow_guard;
 grant execute on function shared.iso8601(timestamptz) to brokerflow_app, brokerflow_guard, brokerflow_auditor;

@@ -75,11 +75,12 @@ create table shared.memberships (
     user_id uuid not null references shared.users (id) on delete cascade,
     role shared.member_role not null,
     created_at timestamptz not null default shared.clock(),
+    accepted_at timestamptz,    -- when he founded it, or took its invitation; null: an admin added him
     constraint memberships_pkey primary key (organization_id, user_id)
 );
 
--- Serves every entrance: the organizations of a user, the earliest first.
-create index memberships_user_id_created_at_idx on shared.memberships (user_id, created_at, organization_id);
+-- Serves every entrance: the organizations of a user, those that he chose first, and of these the earliest.
+create index memberships_user_id_accepted_at_idx on shared.memberships (user_id, accepted_at, created_at, organization_id);
 
 comment on table shared.memberships is 'Who belongs to which organization, and as what.';
 

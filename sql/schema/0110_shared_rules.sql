@@ -126,8 +126,8 @@ language plpgsql security definer
 set search_path = ''
 as $$
 begin
-    insert into shared.memberships (organization_id, user_id, role)
-    values (new.id, shared.current_user_id(), 'owner');
+    insert into shared.memberships (organization_id, user_id, role, accepted_at)
+    values (new.id, shared.current_user_id(), 'owner', shared.clock());
     return null;
 end;
 $$;
@@ -142,14 +142,15 @@ for each row execute function shared.organizations_founder_is_owner();
 comment on trigger organizations_founder_is_owner on shared.organizations is
     'Axiom A9: who asks is proved. The owner of a new organization is the proved actor, nobody he names.';
 
--- An invariant over the rows of one organization, which no constraint can count. The organization's row is locked
--- first: two owners who leave at once would otherwise each see the other.
+-- An invariant over the rows of one organization, which no constraint can count. The organization's row is written
+-- first: two owners who leave at once would otherwise each see the other. A mere lock would not do, since a snapshot
+-- that is older (REPEATABLE READ) may take it afterwards, and sees the other still; writing, it fails.
 create function shared.memberships_keep_an_owner() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
 begin
-    perform from shared.organizations as o where o.id = old.organization_id for update;
+    update shared.organizations as o set title = o.title where o.id = old.organization_id;
     if found and not exists (
         select from shared.memberships as m where m.organization_id = old.organization_id and m.role = 'owner'
     ) then

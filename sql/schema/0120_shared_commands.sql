@@ -114,18 +114,17 @@ $$;
 comment on function shared.can_build(uuid) is 'Whether the actor may make projects, environments and keys in an organization: its admins, and its tokens with organizations:write.';
 grant execute on function shared.can_build(uuid) to brokerflow_app, brokerflow_guard;
 
--- A command, because the new row is visible to its founder only after the trigger has made him a member.
+-- A command, because the new row is visible to its founder only after the trigger has made him a member: by its slug,
+-- since an id that may be chosen could be another's.
 create function shared.create_organization(title text, slug text) returns shared.organizations
 language plpgsql volatile
 set search_path = ''
 as $$
 declare
-    v_id uuid := shared.uuidv7();
     v_organization shared.organizations;
 begin
-    insert into shared.organizations (id, title, slug)
-    values (v_id, create_organization.title, create_organization.slug);
-    select * into v_organization from shared.organizations as o where o.id = v_id;
+    insert into shared.organizations (title, slug) values (create_organization.title, create_organization.slug);
+    select * into v_organization from shared.organizations as o where o.slug = create_organization.slug;
     return v_organization;
 end;
 $$;

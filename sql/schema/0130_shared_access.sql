@@ -46,7 +46,7 @@ create policy select_key on shared.organizations for select to brokerflow_app
 using (id = (select shared.current_organization_id()));
 create policy insert_founder on shared.organizations for insert to brokerflow_app
 with check ((select shared.acting_person()) is not null and shared.can_use('organizations:write'));
-grant select, insert (id, title, slug) on shared.organizations to brokerflow_app;
+grant select, insert (title, slug) on shared.organizations to brokerflow_app;
 
 create policy select_guard on shared.organizations for select to brokerflow_guard using (true);
 grant select, references (id) on shared.organizations to brokerflow_guard;

@@ -102,8 +102,8 @@ begin
     if new.address is distinct from shared.current_address() then
         perform shared.refuse('invitations_admit', 'an invitation is accepted by whoever is logged in with its address', 'insufficient_privilege');
     end if;
-    insert into shared.memberships (organization_id, user_id, role)
-    values (new.organization_id, shared.current_user_id(), new.role)
+    insert into shared.memberships (organization_id, user_id, role, accepted_at)
+    values (new.organization_id, shared.current_user_id(), new.role, shared.clock())
     on conflict on constraint memberships_pkey do nothing;
     if not found then
         perform shared.refuse('invitations_admit', 'who was invited has become a member otherwise', 'unique_violation');

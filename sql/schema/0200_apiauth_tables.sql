@@ -85,8 +85,7 @@ comment on constraint sessions_end_within_30_days on apiauth.sessions is
 -- A user's, not a session's: it also binds sessions that are not kept in this database.
 create table apiauth.logouts (
     user_id uuid primary key references shared.users (id) on delete cascade,
-    ended_before timestamptz not null,
-    at timestamptz not null default shared.clock()
+    ended_before timestamptz not null
 );
 
 comment on table apiauth.logouts is 'Who was logged out everywhere. What was opened until then is over, wherever it is kept.';

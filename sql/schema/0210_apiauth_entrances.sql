@@ -54,8 +54,9 @@ $$;
 comment on function apiauth.seal_actor(shared.credential_kind, uuid, uuid, uuid, uuid, uuid, shared.member_role, text[], boolean, text[], uuid) is
     'Puts the proved actor into the transaction, if his credential bears the scopes that are needed. Granted to nobody: entrances call it.';
 
--- Without a slug an actor works where he has the highest role, and of equals where he joined first: an admin of
--- another organization may add him, and must not thereby move his work. A slug of none of his is refused.
+-- Without a slug an actor works in the first organization that he founded or whose invitation he took, and only where
+-- there is none in the first that added him: anybody may add him to his own organization, in whatever role, and must
+-- not thereby move his work. A slug of none of his is refused.
 create function apiauth.admit(
     kind shared.credential_kind, credential_id uuid, user_id uuid, scopes text[], organization text, needed text[],
     impersonator_id uuid default null
@@ -74,7 +75,7 @@ begin
             admit.organization is null
             or m.organization_id = (select o.id from shared.organizations as o where o.slug = admit.organization)
         )
-    order by m.role desc, m.created_at, m.organization_id
+    order by m.accepted_at, m.created_at, m.organization_id
     limit 1;
     if not found and admit.organization is not null then
         perform shared.refuse('actor_is_member', 'the actor is no member of that organization', 'insufficient_privilege');
@@ -199,7 +200,8 @@ begin
     where s.digest = sha256(enter_session.digest)
         and s.revoked_at is null
         and s.expires_at > v_now
-        and s.last_seen_at + s.idle > v_now;
+        and s.last_seen_at + s.idle > v_now
+        and not exists (select from apiauth.logouts as l where l.user_id = s.user_id and l.ended_before >= s.created_at);
     if not found then
         perform apiauth.refuse_credential();
     end if;

@@ -77,7 +77,8 @@ $$;
 comment on function apiauth.restretch_password(text, bytea, bytea, bytea, text) is
     'Axiom A10: passwords are proved to the database. Whoever proves one may have it stretched anew, when what that costs has risen; false where he does not.';
 
--- A ticket has no row to lock. It was live when it entered, which was after its transaction began.
+-- A ticket has no row to lock. It was live when it entered; whoever logged its user out since then stamped a moment that
+-- is later than the one at which its id was made.
 create function apiauth.hold_ticket(user_id uuid, session_id uuid) returns void
 language plpgsql volatile
 set search_path = ''
@@ -85,7 +86,10 @@ as $$
 begin
     perform pg_advisory_xact_lock_shared(hashtextextended(hold_ticket.user_id::text, 0));
     if exists (select from apiauth.ended_tickets as e where e.session_id = hold_ticket.session_id)
-        or exists (select from apiauth.logouts as l where l.user_id = hold_ticket.user_id and l.at > transaction_timestamp())
+        or exists (
+            select from apiauth.logouts as l
+            where l.user_id = hold_ticket.user_id and l.ended_before >= shared.made_at(hold_ticket.session_id)
+        )
     then
         perform apiauth.refuse_credential();
     end if;
@@ -228,7 +232,7 @@ $$;
 comment on function apiauth.list_sessions(text[], timestamptz[], bytea) is
     'Crosses into the guard''s table and key: the live sessions of the user whose session asks, here and among these tickets.';
 
--- The rows are ended, and the stamp ends what is kept elsewhere.
+-- The rows are ended, and the stamp ends what is kept elsewhere, and rows that are not committed yet.
 create function apiauth.end_sessions(user_id uuid, before timestamptz) returns uuid[]
 language plpgsql volatile
 set search_path = ''
@@ -240,7 +244,7 @@ begin
     insert into apiauth.logouts as l (user_id, ended_before)
     values (end_sessions.user_id, end_sessions.before)
     on conflict on constraint logouts_pkey do update
-    set ended_before = greatest(l.ended_before, excluded.ended_before), at = shared.clock();
+    set ended_before = greatest(l.ended_before, excluded.ended_before);
     with ended as (
         update apiauth.sessions as s set revoked_at = shared.clock()
         where s.user_id = end_sessions.user_id and s.created_at <= end_sessions.before and s.revoked_at is null

@@ -39,20 +39,19 @@ alter table apiauth.identities enable row level security;
 -- Anybody may register any address with a password, and wait for its owner: accounts that are opened in advance are
 -- how accounts at a provider are hijacked. So before the owner moves in, whatever may be another's goes: the password,
 -- the sessions, the device codes (0250) that they approved, the tokens. In this order, since who is just using one to
--- beget the next holds its row, and what he begot is seen by the statement after; and again, where they beget their like.
+-- beget the next holds its row, and what he begot is seen by the statement after; and again, as long as there is any,
+-- where they beget their like.
 create function apiauth.disown(user_id uuid) returns void
 language plpgsql volatile
 set search_path = ''
 as $$
 begin
     delete from apiauth.passwords as p where p.user_id = disown.user_id;
-    loop
-        exit when cardinality(apiauth.end_sessions(disown.user_id, shared.clock())) = 0;
-    end loop;
+    perform apiauth.end_sessions(disown.user_id, shared.clock());
     delete from apiauth.device_codes as c where c.user_id = disown.user_id and c.token_id is null;
     loop
         update apiauth.personal_tokens as t set revoked_at = shared.clock() where t.user_id = disown.user_id and t.revoked_at is null;
-        exit when not found;
+        exit when not exists (select from apiauth.personal_tokens as t where t.user_id = disown.user_id and t.revoked_at is null);
     end loop;
 end;
 $$;

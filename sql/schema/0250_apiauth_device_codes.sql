@@ -261,8 +261,11 @@ begin
         update apiauth.personal_tokens as t set revoked_at = shared.clock()
         where t.user_id = v_user_id and t.revoked_at is null and t.expires_at > shared.clock();
         get diagnostics v_ended = row_count;
-        exit when v_ended = 0;
         tokens := tokens + v_ended;
+        exit when not exists (
+            select from apiauth.personal_tokens as t
+            where t.user_id = v_user_id and t.revoked_at is null and t.expires_at > shared.clock()
+        );
     end loop;
     perform shared.write_audit(
         'user.revoke_all', 'user/' || v_user_id,

@@ -21,12 +21,13 @@ create table secretstore.secrets (
     scope_id uuid not null generated always as (coalesce(environment_id, organization_id)) stored,
     key text collate "C" not null,
     version integer not null default 0,     -- the latest; 0 until the first is put
+    reserved_in xid8 not null default pg_current_xact_id(),
     max_versions integer,
     created_at timestamptz not null default shared.clock(),
     updated_at timestamptz not null default shared.clock(),
     expires_at timestamptz,     -- that of the latest version
     deleted_at timestamptz,
-    constraint secrets_one_per_key unique (scope_id, key),
+    constraint secrets_one_per_key unique (organization_id, scope_id, key),
     constraint secrets_environment_of_organization foreign key (environment_id, organization_id)
         references shared.environments (id, organization_id) on delete restrict,
     constraint secrets_key_is_at_most_255_letters_digits_dots_dashes_slashes check (key ~ '^[A-Za-z0-9._/-]{1,255}$'),
@@ -40,8 +41,7 @@ create table secretstore.secrets (
     constraint secrets_max_versions_is_positive check (max_versions between 1 and 10000)
 );
 
--- Serve the foreign keys.
-create index secrets_organization_id_idx on secretstore.secrets (organization_id);
+-- Serves the foreign key.
 create index secrets_environment_id_idx on secretstore.secrets (environment_id, organization_id) where environment_id is not null;
 
 comment on table secretstore.secrets is 'Keys, each of one organization or one of its environments. What a key holds stands in secret_versions.';

@@ -5,7 +5,7 @@ set local role brokerflow_vault;
 
 -- The secret's row is the lock: writers of one key queue, writers of others do not. A counter that a sequence kept
 -- would have gaps, and a constraint does not count. A value is sealed to the moment at which its number was reserved, so
--- the row keeps that moment; one before this transaction is another version's.
+-- the row keeps that moment, and in which transaction that was: any other is another version's.
 create function secretstore.secret_versions_number() returns trigger
 language plpgsql
 set search_path = ''
@@ -14,7 +14,7 @@ declare
     v_actor shared.actor := shared.current_actor();
 begin
     update secretstore.secrets as s set version = s.version + 1, expires_at = new.expires_at
-    where s.id = new.secret_id and s.version + 1 = new.version and s.updated_at >= transaction_timestamp()
+    where s.id = new.secret_id and s.version + 1 = new.version and s.reserved_in = pg_current_xact_id()
     returning s.updated_at into new.created_at;
     if not found then
         perform shared.refuse('secret_versions_number', 'a new version has the number after the latest, reserved in its transaction');

@@ -82,7 +82,8 @@ declare
     v_secret secretstore.secrets;
 begin
     select * into v_secret from secretstore.secrets as s
-    where s.scope_id = (locked_secret.scope).id and s.key = locked_secret.key
+    where s.organization_id = (locked_secret.scope).organization_id and s.scope_id = (locked_secret.scope).id
+        and s.key = locked_secret.key
     for no key update;
     return v_secret;
 end;
@@ -129,7 +130,7 @@ declare
 begin
     insert into secretstore.secrets as s (organization_id, environment_id, key)
     values (v_scope.organization_id, v_scope.environment_id, reserve_version.key)
-    on conflict on constraint secrets_one_per_key do update set updated_at = shared.clock()
+    on conflict on constraint secrets_one_per_key do update set updated_at = shared.clock(), reserved_in = pg_current_xact_id()
     returning s.* into v_secret;
     perform secretstore.expect_version(secretstore.live_version(v_secret), reserve_version.expected_version);
     return (
@@ -328,7 +329,8 @@ begin
                 'version', coalesce(grant_reads.version, s.version), 'address', nullif(grant_reads.addresses[k.n], '')
             )) as detail
         from unnest(grant_reads.keys) with ordinality as k (key, n)
-        left join secretstore.secrets as s on s.scope_id = v_scope.id and s.key = k.key
+        left join secretstore.secrets as s
+            on s.organization_id = v_scope.organization_id and s.scope_id = v_scope.id and s.key = k.key
         left join secretstore.secret_versions as v
             on v.secret_id = s.id and v.version = coalesce(grant_reads.version, s.version)
         left join lateral (
@@ -422,10 +424,10 @@ comment on function secretstore.record_denials(text, text[], uuid, text, text, t
 
 -- For lists, which row security answers: with the scope asked, so that a stranger's environment is refused like an
 -- unknown one. Crosses into the environments of the tenant.
-create function secretstore.visible_scope(environment_id uuid) returns uuid
+create function secretstore.visible_scope(environment_id uuid) returns secretstore.scope
 language sql stable security definer
 set search_path = ''
-as $$ select (secretstore.acting_scope('secrets:read', visible_scope.environment_id)).id $$;
+as $$ select secretstore.acting_scope('secrets:read', visible_scope.environment_id) $$;
 
 comment on function secretstore.visible_scope(uuid) is 'Crosses into the vault''s question: the scope in which the actor may list keys.';
 
@@ -434,10 +436,11 @@ language plpgsql stable
 set search_path = ''
 as $$
 declare
+    v_scope secretstore.scope := secretstore.visible_scope(find_secret.environment_id);
     v_id uuid;
 begin
     select s.id into v_id from secretstore.secrets as s
-    where s.scope_id = secretstore.visible_scope(find_secret.environment_id) and s.key = find_secret.key;
+    where s.organization_id = v_scope.organization_id and s.scope_id = v_scope.id and s.key = find_secret.key;
     if not found then
         perform shared.refuse('not_found', 'there is no such secret, or it is not yours', 'no_data_found');
     end if;

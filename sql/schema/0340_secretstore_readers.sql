@@ -27,8 +27,8 @@ $$;
 
 comment on function shared.members_at(uuid, timestamptz) is 'Crosses into the audit log: who belonged to an organization at a time, as what, and since when. Granted to the vault.';
 
--- Crosses into the audit log. Who read is a user, whatever he proved himself with; or else a program.
-create function shared.accesses_until(subject text, action text, moment timestamptz)
+-- Crosses into the audit log, where others may have been denied what they called by the same name. Who read is a user, whatever he proved himself with; or else a program.
+create function shared.accesses_until(organization_id uuid, subject text, action text, moment timestamptz)
 returns table (kind text, id uuid, reads bigint, denials bigint, last_read_at timestamptz)
 language sql stable security definer
 set search_path = ''
@@ -42,11 +42,12 @@ as $$
             l.outcome, l.recorded_at
         from archive.all_audit_log as l
         where l.subject = accesses_until.subject and l.action = accesses_until.action and l.recorded_at <= accesses_until.moment
+            and l.organization_id = accesses_until.organization_id
     ) as a
     group by a.kind, a.id
 $$;
 
-comment on function shared.accesses_until(text, text, timestamptz) is 'Crosses into the audit log: by whom something was done to a subject until a time, how often, and how often it was denied. Granted to the vault.';
+comment on function shared.accesses_until(uuid, text, text, timestamptz) is 'Crosses into the audit log: by whom something was done to a subject until a time, how often, and how often it was denied. Granted to the vault.';
 
 -- Crosses into the audit log.
 create function shared.last_told(subject text, actions text[], moment timestamptz) returns shared.audit_log
@@ -64,11 +65,11 @@ $$;
 comment on function shared.last_told(text, text[], timestamptz) is 'Crosses into the audit log: the last row of a subject until a time. Granted to the vault.';
 
 revoke execute on function
-    shared.members_at(uuid, timestamptz), shared.accesses_until(text, text, timestamptz),
+    shared.members_at(uuid, timestamptz), shared.accesses_until(uuid, text, text, timestamptz),
     shared.last_told(text, text[], timestamptz)
 from public;
 grant execute on function
-    shared.members_at(uuid, timestamptz), shared.accesses_until(text, text, timestamptz),
+    shared.members_at(uuid, timestamptz), shared.accesses_until(uuid, text, text, timestamptz),
     shared.last_told(text, text[], timestamptz)
 to brokerflow_vault;
 
@@ -154,7 +155,8 @@ begin
         coalesce(d.reads, 0), coalesce(d.denials, 0), d.last_read_at
     from able as a
     full join shared.accesses_until(
-        secretstore.subject_of(v_scope.organization_id, v_scope.environment_id, list_readers.key), 'secret.read', v_moment
+        v_scope.organization_id, secretstore.subject_of(v_scope.organization_id, v_scope.environment_id, list_readers.key),
+        'secret.read', v_moment
     ) as d using (kind, id) as r
     where (a.is_able and v_readable or d.id is not null) and coalesce(r.id > list_readers.after, true)
     order by r.id

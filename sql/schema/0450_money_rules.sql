@@ -80,8 +80,8 @@ for each row execute function agreement.disputes_resolved_once();
 comment on trigger disputes_resolved_once on agreement.disputes is
     'Axiom A12: a dispute governs the money. It is resolved once; judge and time are the database''s.';
 
--- Asks the sealed actor and the memberships of both parties, whichever organization the judge works in just now.
--- Crosses row security for that.
+-- Asks the sealed actor and the memberships of both parties, whichever organization the judge works in just now, also
+-- those that ended since there is an agreement: who leaves to judge is no stranger. Crosses row security for that.
 create function agreement.disputes_judged_by_neither_party() returns trigger
 language plpgsql security definer
 set search_path = ''
@@ -95,7 +95,16 @@ begin
         join shared.memberships as m on m.organization_id in (a.from_broker_id, a.to_broker_id)
         where a.id = old.agreement_id and m.user_id = v_actor.user_id
     ) or exists (
-        select from agreement.timeline_events as e where e.agreement_id = old.agreement_id and e.impersonator_id = v_actor.user_id
+        select from archive.all_timeline_events as e
+        where e.agreement_id = old.agreement_id
+            and (e.impersonator_id = v_actor.user_id or e.user_id = v_actor.user_id and e.type <> 'DISPUTE_RESOLVED')
+    ) or exists (
+        select
+        from agreement.agreements as a
+        join archive.all_audit_log as l
+            on l.subject in ('organization/' || a.from_broker_id, 'organization/' || a.to_broker_id)
+        where a.id = old.agreement_id and l.recorded_at >= a.created_at and l.action like 'membership.%'
+            and l.outcome = 'done' and l.detail ->> 'user_id' = v_actor.user_id::text
     ) then
         perform shared.refuse('disputes_judged_by_neither_party', 'a dispute is judged by a platform admin of neither party', 'insufficient_privilege');
     end if;
@@ -112,7 +121,7 @@ for each row when (new.outcome in ('upheld', 'dismissed'))
 execute function agreement.disputes_judged_by_neither_party();
 
 comment on trigger disputes_judged_by_neither_party on agreement.disputes is
-    'Axiom A12: a party never judges its own case. Only a platform admin who is a member of neither broker does, and who never acted there as another.';
+    'Axiom A12: a party never judges its own case. Only a platform admin does who belongs to neither broker, nor did since there is an agreement, and who never acted on it, himself or as another.';
 
 -- Crosses into the agreement and its invoices.
 create function agreement.disputes_govern() returns trigger

@@ -184,5 +184,6 @@ def test_the_header_is_told_where_it_may_be_needed(client: httpx.Client) -> None
         return {each["name"] for each in paths[path][method].get("parameters", ()) if each["in"] == "header"}
 
     assert headers("/api/whoami", "get") == {"X-Organization", "X-Branch"}
-    assert headers("/api/secrets/batch", "post") == {"X-Organization", "X-Branch", "Idempotency-Key"}
+    assert headers("/api/secrets/batch", "post") == {"X-Organization", "X-Branch"}
+    assert headers("/api/secrets/{key}/rollback", "post") > {"X-Branch", "Idempotency-Key"}
     assert headers("/api/organizations", "post") == {"X-Organization", "Idempotency-Key"}

@@ -75,6 +75,15 @@ def test_the_answers_are_those_of_the_rfc(enrol: Enrol, client: httpx.Client) ->
     assert 86400 - 60 < token.json()["expires_in"] <= 86400
 
 
+def test_people_are_sent_to_where_browsers_reach_the_service(database: Database, tmp_path: Path) -> None:
+    """Which need not be the address at which a machine does."""
+    site = "https://flow.example"
+    with serving(database, tmp_path, public_url=site) as address, httpx.Client(base_url=address) as client:
+        told = ask(client)
+    assert told["verification_uri"] == f"{site}/device"
+    assert told["verification_uri_complete"] == f"{site}/device?user_code={told['user_code']}"
+
+
 def test_a_consumed_code_yields_no_token(enrol: Enrol, client: httpx.Client) -> None:
     rita = enrol("rita")
     told = ask(client)

@@ -1,5 +1,6 @@
 """Every route with every kind of credential: valid, ended, elsewhere, lacking a scope or a branch: its exact answer."""
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from app.database import Kind
 from app.main import create_app
 from app.settings import Settings
 from app.shared.credentials import Taken, taken_by
-from tests.api.conftest import Caller, Json, Look, bearer, created, log_in
+from tests.api.conftest import Caller, Json, Look, bearer, created, fields, log_in
 
 SCOPES = {
     "accounts:read", "accounts:write", "agreements:read", "agreements:write", "contacts:read", "organizations:write",
@@ -130,13 +131,19 @@ def routes(home: Path) -> Iterator[Route]:
     yield from sorted(found, key=lambda route: (last.get(str(route), -1), route.path, route.method))
 
 
-def call(client: httpx.Client, route: Route, token: str, headers: Mapping[str, str]) -> tuple[int, str]:
-    """Return the status and the code of a problem; a stream is left at its first byte."""
+def ask(client: httpx.Client, route: Route, token: str, headers: Mapping[str, str]) -> tuple[int, Json]:
+    """Return the status and the problem, if it is one; a stream is left at its first byte."""
     path = "/".join(str(uuid.uuid4()) if part.startswith("{") else part for part in route.path.split("/"))
     json = None if route.body is None else route.body
     with client.stream(route.method, path, json=json, headers={**bearer(token), **headers}) as response:
         problem = {} if response.status_code < 400 else msgspec.json.decode(response.read())
-        return response.status_code, problem.get("code", "")
+        return response.status_code, problem
+
+
+def call(client: httpx.Client, route: Route, token: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    """Return the status and the code of a problem."""
+    status, problem = ask(client, route, token, headers)
+    return status, problem.get("code", "")
 
 
 def expected(route: Route, held: Held) -> tuple[int, str]:
@@ -331,3 +338,29 @@ def test_every_route_answers_every_credential_as_it_says(
                 wrong.append((str(route), held.name, told, answer))
     assert wrong == []
     assert {str(route) for route in every} >= {*ANSWERS, *ENDING}
+
+
+def test_an_idempotency_key_is_promised_where_it_is_read(
+    organization: Organization, client: httpx.Client, tmp_path: Path
+) -> None:
+    """Whoever would look for a stored answer refuses what is no key, before anything happens."""
+    paths = client.get("/schema/openapi.json").json()["paths"]
+    operations = {f"{method.upper()} {path}": each for path in paths for method, each in paths[path].items()}
+    promised = {
+        name
+        for name, operation in operations.items()
+        if any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", ()))
+    }
+    staging = organization.environment("STAGING")
+    bearers: dict[Kind, str] = {
+        "session": organization.owner.token, "personal_token": organization.personal(SCOPES),
+        "secret_key": staging["secret_key"],
+    }  # fmt: skip
+    read = set()
+    for route in routes(tmp_path / "described"):
+        token = next(token for kind, token in bearers.items() if kind in route.taken.kinds)
+        if fields(ask(client, route, token, {"Idempotency-Key": "no key"})[1]) == ["Idempotency-Key"]:
+            read.add(re.sub(r":\w+}", "}", str(route)))
+    assert len(read) > 30
+    assert promised == read
+    assert {name for name, operation in operations.items() if "idempotency_key_reused" in str(operation)} <= read

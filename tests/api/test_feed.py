@@ -19,7 +19,8 @@ import msgspec
 import psycopg
 import pytest
 
-from app.agreement import stream
+from app.agreement import queries, stream
+from app.agreement.queries import TimelineEvent
 from app.identifiers import earlier
 from app.shared import tokens
 from tests.api.conftest import Caller, Json, Look, bearer, created, log_in, problem, serving
@@ -200,6 +201,24 @@ def test_a_revoked_credential_ends_the_stream(referrer: Caller, pending: Json, c
         end = feed.next()
         assert (end["event"], msgspec.json.decode(end["data"])) == ("end", {"code": "unauthenticated"})
         assert feed.ended()
+
+
+def test_a_mistake_of_ours_ends_the_stream_and_is_in_the_log(
+    referrer: Caller, pending: Json, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def mistaken(*_: object, **__: object) -> list[TimelineEvent]:
+        raise RuntimeError("what went wrong")
+
+    referrer.headers["X-Request-Id"] = "the-stream"
+    with subscribed(referrer) as feed:
+        monkeypatch.setattr(queries, "list_events", mistaken)
+        end = feed.next()
+        assert (end["event"], msgspec.json.decode(end["data"])) == ("end", {"code": "internal"})
+        assert feed.ended()
+    [told] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    entry = msgspec.json.decode(told)
+    assert (entry["event"], entry["request_id"]) == ("failed", "the-stream")
+    assert "what went wrong" in entry["exc_info"]
 
 
 def test_a_silent_stream_is_kept_alive_and_notices_revocation_by_itself(

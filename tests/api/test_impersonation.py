@@ -158,7 +158,7 @@ def test_contacts_secrets_and_credentials_stay_closed(referee: Caller, acting: C
         "select count(*), bool_and(user_id is not null) from shared.audit_log "
         "where outcome = 'denied' and impersonator_id is not null"
     )
-    assert denials.fetchone() == (12, True), "all but what only reads left a trace"
+    assert denials.fetchone() == (13, True), "each left a trace"
 
 
 def test_a_demoted_admin_loses_it_on_the_next_request(acting: Caller, judge: Caller, look: Look) -> None:

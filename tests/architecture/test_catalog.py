@@ -64,10 +64,12 @@ def test_no_view_runs_as_its_owner(ask: Ask) -> None:
 
 def test_every_policy_is_of_one_command_and_named_for_it(ask: Ask) -> None:
     commands = {"r": "select", "a": "insert", "w": "update", "d": "delete", "*": "all"}
-    for table, name, command, roles, is_permissive in ask(
+    policies = ask(
         "select polrelid::regclass::text, polname, polcmd::text, array(select case r when 0 then 'public' else "
         "r::regrole::text end from unnest(polroles) as r), polpermissive from pg_policy"
-    ):
+    )
+    assert len(policies) > 50
+    for table, name, command, roles, is_permissive in policies:
         assert is_permissive
         assert name.startswith(f"{commands[command]}_"), f"{name} on {table}"
         assert (
@@ -78,10 +80,12 @@ def test_every_policy_is_of_one_command_and_named_for_it(ask: Ask) -> None:
 
 def test_policies_ask_for_the_actor_once_a_statement(ask: Ask) -> None:
     asked = r"(?<!SELECT )shared\.(acting_organization|current_\w+)\("
-    for table, name, using, check in ask(
+    policies = ask(
         "select polrelid::regclass::text, polname, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) "
         "from pg_policy"
-    ):
+    )
+    assert len(policies) > 50
+    for table, name, using, check in policies:
         for expression in (using or "", check or ""):
             bare = re.search(asked, expression.replace("SELECT (shared", "SELECT shared"))
             assert bare is None, f"{name} on {table}: {expression}"

@@ -3,10 +3,13 @@
 import base64
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.cli.conftest import Finished, Variables, run
 from tests.conftest import Database
@@ -78,3 +81,42 @@ def test_webhook_secrets_are_replaced_from_the_environment_or_a_file(admin: Admi
     assert (done.returncode, trusted()) == (0, {stored(secrets[1])}), done.stderr
     refused(admin("replace-esign-keys", "--file", "-", stdin="secret"), 2, "should be whsec_ and 24 to 64 bytes")
     refused(admin("replace-esign-keys", "--file", "-", stdin=""), 2, "holds no secret")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["grant", EMAIL], ["revoke-all", EMAIL], ["create-user", EMAIL], ["export-proof", str(UUID(int=1))]]
+)
+def test_a_database_without_the_schema_says_what_to_do(
+    admin: Admin, variables: Variables, arguments: list[str]
+) -> None:
+    assert run(variables, "migrate", "down", "--all", "--yes").returncode == 0
+    refused(admin(*arguments, stdin=PASSWORD), 2, "does not exist): run brokerflow migrate up.")
+
+
+def test_a_server_without_the_roles_says_what_to_do(home: Path) -> None:
+    told = 'the login may not do this (role "brokerflow_owner" does not exist): set BROKERFLOW_OWNER_URL to '
+    finished = run({"BROKERFLOW_HOME": str(home)}, "admin", "grant", EMAIL)
+    refused(finished, 2, f"{told}the login that owns the database, and run brokerflow migrate up.")
+
+
+def test_who_is_not_the_owner_is_told_so(admin: Admin, database: Database) -> None:
+    told = 'the login may not do this (permission denied to set role "brokerflow_owner"): set BROKERFLOW_OWNER_URL'
+    refused(admin("grant", EMAIL, BROKERFLOW_OWNER_URL=database.app_url), 2, told)
+
+
+def test_what_nobody_foresaw_is_told_in_the_words_of_postgresql(admin: Admin, database: Database) -> None:
+    with psycopg.connect(database.superuser_url) as connection:
+        connection.execute(
+            "create or replace function shared.grant_platform_admin(email text) returns boolean language plpgsql "
+            "as $$ begin raise 'the index is corrupt' using errcode = 'index_corrupted'; end $$"
+        )
+    refused(admin("grant", EMAIL), 1, "brokerflow: PostgreSQL refuses it: the index is corrupt.\n")
+
+
+def test_a_database_that_is_busy_is_not_said_to_be_silent(admin: Admin, database: Database) -> None:
+    with psycopg.connect(database.superuser_url) as other:
+        impatient = sql.SQL("alter database {} set lock_timeout = '100ms'").format(sql.Identifier(database.name))
+        other.execute(impatient)
+        other.commit()
+        other.execute("lock table shared.platform_admins")
+        refused(admin("grant", EMAIL), 2, "the database cannot be used: canceling statement due to lock timeout\n")

@@ -13,10 +13,12 @@ from xml.etree import ElementTree as ET
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from scripts.benchmark import ceiling, crowd, peer_packages, peers, processes, tenants
+from scripts.benchmark.__main__ import bench as measure
 from scripts.benchmark.cases import NO_DATABASE, ROWS
 from scripts.benchmark.client import Request
 from scripts.benchmark.peers import Volume
@@ -24,6 +26,7 @@ from scripts.benchmark.tenants import Question, Tenant
 from tests.conftest import Database, Server
 
 QUICK = ["--rounds", "1", "--seconds", "1", "--once", "8", "--connections", "2"]
+COUNTS = ("rounds", "seconds", "connections", "once", "agreements", "largest", "queue", "requests")
 REQUIRED = "BROKERFLOW_REQUIRE_BENCH_PEERS"
 OWN, STRANGE = str(crowd.row_id(crowd.AGREEMENT, 2)), str(crowd.row_id(crowd.AGREEMENT, 6))
 ANNA = Tenant(3, {}, str(crowd.row_id(crowd.USER, 3)), str(crowd.row_id(crowd.ORGANIZATION, 3)), frozenset({OWN}))
@@ -35,6 +38,12 @@ def bench(*options: str, status: int = 0) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize(("option", "least"), [*((f"--{name}", 1) for name in COUNTS), ("--flood", 0), ("--seed", 0)])
+def test_a_number_that_means_nothing_is_refused(option: str, least: int) -> None:
+    refused = CliRunner().invoke(measure, [option, str(least - 1)])
+    assert (refused.exit_code, f"is not in the range x>={least}" in refused.output) == (2, True)
 
 
 def rows_of(told: str) -> list[list[str]]:

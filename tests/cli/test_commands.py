@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import psycopg
 import pytest
 from click.testing import CliRunner
+from psycopg.conninfo import conninfo_to_dict
 
 from app.cli import LATER, cli
 from tests.cli.conftest import Variables, run
@@ -109,5 +111,51 @@ def test_the_axioms_are_readable_too(variables: Variables) -> None:
 def test_axioms_of_a_database_without_the_schema_say_what_to_do(variables: Variables) -> None:
     assert run(variables, "migrate", "down", "--all", "--yes").returncode == 0
     refused = run(variables, "axioms")
-    assert refused.returncode == 1
-    assert refused.stderr == "brokerflow: the database has no BrokerFlow schema yet: run brokerflow migrate up.\n"
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        'brokerflow: BrokerFlow\'s schema is missing or older (relation "shared.axioms" does not exist): '
+        "run brokerflow migrate up.\n"
+    )
+
+
+def test_who_may_not_read_the_axioms_is_told_who_may(database: Database) -> None:
+    refused = run({"BROKERFLOW_APP_URL": database.worker_url}, "axioms")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("brokerflow: the login may not do this (permission denied for ")
+    assert refused.stderr.endswith("): set BROKERFLOW_APP_URL to the service's login, brokerflow_app.\n")
+
+
+def test_check_needs_the_owner_no_more_than_serving_does(variables: Variables) -> None:
+    without_owner = {name: value for name, value in variables.items() if name != "BROKERFLOW_OWNER_URL"}
+    checked = run(without_owner, "check")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.endswith(" are good.\n")
+    without_service = {name: value for name, value in variables.items() if name != "BROKERFLOW_APP_URL"}
+    for command in ("check", "serve"):
+        refused = run(without_service, command)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.startswith("brokerflow: BROKERFLOW_APP_URL is not set")
+
+
+def test_a_database_that_answers_is_not_said_to_be_silent(database: Database) -> None:
+    nowhere = database.app_url.replace(database.name, "nowhere")
+    refused = run({"BROKERFLOW_APP_URL": nowhere}, "axioms")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("brokerflow: the database cannot be used: connection ")
+    assert refused.stderr.endswith('database "nowhere" does not exist\n')
+    assert str(conninfo_to_dict(nowhere)["password"]) not in refused.stderr
+
+
+def test_a_part_of_a_password_that_is_taken_for_a_host_is_not_shown() -> None:
+    refused = run({"BROKERFLOW_APP_URL": "postgresql://nora:pass@word@nowhere.invalid/x"}, "axioms")
+    assert refused.returncode == 2
+    assert "the database cannot be used: failed to resolve host '...@nowhere.invalid'" in refused.stderr
+    assert "word" not in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["axioms", "oracles"])
+def test_the_embedded_server_is_started_and_migrated_for_a_command(command: str, home: Path) -> None:
+    told = run({"BROKERFLOW_HOME": str(home)}, command, "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)
+    assert told.stderr.startswith(f"Starting PostgreSQL in {home} ...\napplying 0010_roles (1 of ")

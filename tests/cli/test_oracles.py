@@ -3,8 +3,8 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -102,6 +102,11 @@ def test_watching_ends_when_one_is_found(database: Database) -> None:
         assert process.wait(10) == 1
 
 
+def is_asleep(process: int) -> bool:
+    """Tell whether a process waits, as Linux tells it."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("S")
+
+
 def test_watching_ends_on_interrupt(database: Database) -> None:
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from app.cli import main; main()"
@@ -113,7 +118,8 @@ def test_watching_ends_on_interrupt(database: Database) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
-        time.sleep(0.1)
+        while not is_asleep(process.pid):
+            assert process.poll() is None, "it ended by itself"
         process.send_signal(2)
         assert process.wait(10) == 130
         assert "Traceback" not in process.stderr.read()
@@ -122,7 +128,9 @@ def test_watching_ends_on_interrupt(database: Database) -> None:
 def test_who_may_not_ask_is_told_so(database: Database, variables: Variables) -> None:
     refused = run({}, "oracles", "--dsn", database.app_url)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert 'the login may not ask (permission denied to set role "brokerflow_auditor"): give the URL' in refused.stderr
+    assert (
+        'the login may not do this (permission denied to set role "brokerflow_auditor"): give the URL' in refused.stderr
+    )
     refused = run({"BROKERFLOW_APP_URL": database.app_url}, "oracles")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "set BROKERFLOW_OWNER_URL, or give --dsn." in refused.stderr

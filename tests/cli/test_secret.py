@@ -235,6 +235,30 @@ def test_a_dotenv_file_is_imported(secret: Secret, tmp_path: Path) -> None:
     assert "(not_found)" in secret("get", "new").stderr, "nothing is put of a file that cannot be put whole"
 
 
+def test_a_long_import_tells_how_far_it_is(secret: Secret, tmp_path: Path) -> None:
+    file = tmp_path / "many.json"
+    for number, told in [
+        (25, "25 secrets were put.\n"),
+        (51, "25 of 51 secrets were put ...\n50 of 51 secrets were put ...\n51 secrets were put.\n"),
+    ]:
+        file.write_text(json.dumps({f"k{each}": each for each in range(number)}))
+        imported = secret("import", str(file))
+        assert (imported.returncode, imported.stdout, imported.stderr) == (0, "", told)
+
+
+def test_a_service_that_is_not_reached_is_told_with_the_reason(url: str) -> None:
+    for where, reason in [
+        (url.replace("http:", "https:"), "does not answer: ConnectError: [SSL"),
+        ("http://nowhere.invalid", "does not answer: ConnectError: [Errno -"),
+        (NOWHERE, "Connection refused."),
+        (NOWHERE.replace("//", "//nora:pass-word@"), f"brokerflow: {NOWHERE} does not answer: ConnectError: "),
+    ]:
+        unanswered = run({"BROKERFLOW_TOKEN": "t"}, "secret", "get", "--url", where, "k")
+        assert (unanswered.returncode, unanswered.stdout) == (1, "")
+        assert reason in unanswered.stderr
+        assert "pass-word" not in unanswered.stderr
+
+
 def test_what_goes_wrong_is_told_in_a_sentence(secret: Secret, token: str) -> None:
     for finished, status, told in [
         (secret("set", "k", "--json", stdin=CANARY), 2, "is not JSON"),
@@ -265,6 +289,18 @@ def test_a_wrong_master_key_does_not_start(
     serve({**variables, "BROKERFLOW_MASTER_KEY": OLD})
     serve({**variables, "BROKERFLOW_MASTER_KEY": f"{NEW} {OLD}"})
     assert key_id(base64.b64decode(NEW)) in run({**variables, "BROKERFLOW_MASTER_KEY": OLD}, "check").stdout
+
+
+def test_a_rotation_that_cannot_be_says_why_in_a_sentence(variables: Variables, database: Database) -> None:
+    told = 'the login may not do this (permission denied to set role "brokerflow_vault"): set BROKERFLOW_OWNER_URL to '
+    refused = run({**variables, "BROKERFLOW_OWNER_URL": database.app_url}, "secret", "rotate-master")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"brokerflow: {told}the login that owns the database, and run brokerflow migrate up.\n"
+    assert run(variables, "migrate", "down", "--all", "--yes").returncode == 0
+    refused = run(variables, "secret", "rotate-master")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.endswith(" does not exist): run brokerflow migrate up.\n")
+    assert refused.stderr.startswith("brokerflow: BrokerFlow's schema is missing or older (")
 
 
 def test_a_lost_master_key_is_forgotten_when_told_so(

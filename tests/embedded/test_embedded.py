@@ -89,7 +89,8 @@ def test_a_killed_server_starts_again_with_what_was_committed(home: Path) -> Non
         server.kill()
         with pytest.raises(psycopg.OperationalError):
             ask(server.owner_url, "table kept")
-        server.restart()
+        server.stop()
+        server.start()
         assert ask(server.owner_url, "table kept") == [(1,)]
 
 

@@ -102,12 +102,17 @@ def wait_for(client: httpx.Client, status: int, seconds: float) -> float:
     return time.monotonic() - started
 
 
+def restart(embedded: Embedded) -> None:
+    embedded.stop()
+    embedded.start()
+
+
 def test_a_killed_server_under_load_is_503_and_comes_back(embedded: Embedded, client: httpx.Client) -> None:
     load = Load(client)
     with load.running():
         embedded.kill()
         load.until(503, 30, since=time.monotonic())
-        embedded.restart()
+        restart(embedded)
         wait_for(client, 200, 3)
         back = time.monotonic()
         load.until(200, 100, since=back + 0.2)
@@ -125,9 +130,10 @@ def test_while_it_is_down_the_answer_is_a_problem(embedded: Embedded, client: ht
             assert response.headers["retry-after"] == "1"
             assert response.elapsed.total_seconds() < 2
         health = client.get("/healthz")
-        assert (health.status_code, health.elapsed.total_seconds() < 2) == (503, True)
+        assert problem(health, 503, "database_unavailable")["database"] == "unavailable"
+        assert health.elapsed.total_seconds() < 2
     finally:
-        embedded.restart()
+        restart(embedded)
     wait_for(client, 200, 3)
 
 

@@ -12,7 +12,7 @@ import pytest
 from app.shared import tokens
 from app.shared.tokens import Prefix
 from tests.conftest import Database
-from tests.http.conftest import Person, serving
+from tests.http.conftest import Person, problem, serving
 
 Log = list[MutableMapping[str, Any]]
 
@@ -94,7 +94,9 @@ def test_an_edited_schema_is_not_healthy(anybody: httpx.Client, look: psycopg.Co
     look.execute(f"update {table} set apply_sha256 = 'x' where migration_id = {newest}")
     try:
         unhealthy = anybody.get("/api/system/health")
-        assert (unhealthy.status_code, unhealthy.json()["schema"]) == (503, "altered")
+        told = problem(unhealthy, 503, "schema_mismatch")
+        assert (told["database"], told["schema"]) == ("ok", "altered")
+        assert unhealthy.headers["retry-after"] == "1"
         assert anybody.get("/healthz").status_code == 200
     finally:
         look.execute(f"update {table} set apply_sha256 = %s where migration_id = {newest}", [before])
@@ -105,9 +107,13 @@ def test_a_service_without_a_database_is_up_and_not_healthy(tmp_path: Path, hous
         serving("postgresql://nobody@127.0.0.1:1/nothing", tmp_path) as address,
         httpx.Client(base_url=address) as client,
     ):
-        for path in ("/healthz", "/api/system/health", "/api/system/info"):
+        parts = {"/healthz": {"database": "unavailable"}, "/api/system/info": {}}
+        parts["/api/system/health"] = {"database": "unavailable", "schema": "unknown"}
+        for path, told in parts.items():
             response = client.get(path)
-            assert response.status_code == 503
+            answer = problem(response, 503, "database_unavailable")
+            assert answer.keys() - {"type", "title", "status", "detail", "code", "request_id"} == told.keys()
+            assert answer.items() >= told.items()
             assert response.elapsed.total_seconds() < 2
             assert response.headers["retry-after"] == "1"
         assert client.get("/livez").status_code == 204

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,11 +10,15 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.agreement.queries import DisputeOutcome
 from app.database import Kind
 from app.main import create_app
 from app.settings import Settings
+from app.shared import tokens
+from app.shared.tokens import Prefix
 
 METHODS = {"get", "put", "post", "patch", "delete"}
+PROBLEMS = {"Problem", "Unhealthy"}
 
 
 @pytest.fixture
@@ -49,10 +54,25 @@ def test_every_route_lists_its_problems(described: Any) -> None:
     for path in described["paths"].values():
         for method in METHODS & path.keys():
             for status, response in path[method]["responses"].items():
-                if status >= "400" and "application/json" not in response["content"]:
-                    content = response["content"]["application/problem+json"]
-                    assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+                if status >= "400":
+                    [(media_type, content)] = response["content"].items()
+                    assert media_type == "application/problem+json"
+                    assert content["schema"]["$ref"] in {f"#/components/schemas/{name}" for name in PROBLEMS}
                     assert content["examples"]
+
+
+def test_a_service_that_cannot_work_tells_why_in_a_problem(described: Any) -> None:
+    unhealthy, plain = (described["components"]["schemas"][name] for name in ("Unhealthy", "Problem"))
+    assert unhealthy["properties"].keys() - plain["properties"].keys() == {"database", "schema", "session_store"}
+    assert unhealthy["properties"]["status"] == {"type": "integer"}
+    lost = {"database_unavailable", "session_store_unavailable"}
+    for path, codes in (("/healthz", lost), ("/api/system/health", lost | {"schema_mismatch"})):
+        content = described["paths"][path]["get"]["responses"]["503"]["content"]["application/problem+json"]
+        assert content["schema"] == {"$ref": "#/components/schemas/Unhealthy"}
+        examples = [each["value"] for each in content["examples"].values()]
+        assert {example["code"] for example in examples} == codes
+        for example in examples:
+            assert set(unhealthy["required"]) <= example.keys() <= unhealthy["properties"].keys()
 
 
 def test_headers_and_security_are_told(described: Any) -> None:
@@ -87,23 +107,60 @@ def test_rows_and_pages_are_described(described: Any) -> None:
 
 
 def test_every_reference_leads_somewhere(described: Any) -> None:
-    for reference in re.findall(r'"#/([^"]+)"', json.dumps(described)):
+    references = re.findall(r'"#/([^"]+)"', json.dumps(described))
+    assert len(references) > 10
+    for reference in references:
         place = described
         for part in reference.split("/"):
             place = place[part]
 
 
-def test_the_real_application_describes_itself(tmp_path: Path) -> None:
+@pytest.fixture
+def real(tmp_path: Path) -> Any:
+    """The description of the real application."""
     app = create_app(Settings(app_url=SecretStr("postgresql://nobody@127.0.0.1:1/nothing"), home=tmp_path))
-    described = app.openapi_schema.to_schema()
-    operations = [
-        (path, method, operation)
+    return app.openapi_schema.to_schema()
+
+
+def operations(described: Any) -> dict[str, Any]:
+    found = {
+        f"{method.upper()} {path}": operation
         for path, item in described["paths"].items()
         for method, operation in item.items()
         if method in METHODS
-    ]
-    for path, method, operation in operations:
-        assert operation.get("description"), (method, path)
-        assert operation.get("tags"), (method, path)
-    names = [operation["operationId"] for _, _, operation in operations]
-    assert len(names) == len(set(names))
+    }
+    assert len(found) > 60
+    return found
+
+
+def test_the_real_application_describes_itself(real: Any) -> None:
+    for name, operation in operations(real).items():
+        assert operation.get("description"), name
+        assert operation.get("tags"), name
+
+
+def test_no_two_operations_have_one_name(real: Any) -> None:
+    for name in ("operationId", "summary"):
+        told = Counter(operation[name] for operation in operations(real).values())
+        assert [each for each, times in told.items() if times > 1] == []
+
+
+def test_every_example_of_a_token_is_well_formed(real: Any) -> None:
+    examples = re.findall(rf"\b(?:{'|'.join(Prefix)})\w+", json.dumps(real))
+    assert {tokens.prefix_of(each) for each in examples} == {
+        Prefix.SESSION, Prefix.PERSONAL, Prefix.ORGANIZATION, Prefix.SECRET_STAGING, Prefix.PUBLIC_STAGING,
+    }  # fmt: skip
+    hinted = [each["properties"] for each in real["components"]["schemas"].values() if "token" in each["properties"]]
+    told = [(each["token"]["examples"], each["token_hint"]["examples"]) for each in hinted if "token_hint" in each]
+    assert len(told) == 2
+    for [token], [hint] in told:
+        assert token.endswith(hint)
+        assert len(hint) == 4
+
+
+def test_every_outcome_of_a_dispute_is_told_where_it_comes_from(real: Any) -> None:
+    told = operations(real)
+    decide = told["PATCH /api/disputes/{dispute_id}"]["description"]
+    for outcome in get_args(DisputeOutcome):
+        assert f"`{outcome}`" in decide
+    assert "withdraws the dispute" in told["PATCH /api/agreements/{agreement_id}"]["description"]

@@ -46,10 +46,5 @@ def test_a_prefix_cannot_be_exchanged(prefix: Prefix) -> None:
             assert tokens.prefix_of(other + token.removeprefix(prefix)) is None
 
 
-def test_a_hint_shows_the_prefix_and_four_characters() -> None:
-    token = tokens.mint(Prefix.PERSONAL)
-    assert tokens.hint(token) == f"tr_pat_…{token[-4:]}"
-
-
 def test_the_digest_is_sha256_of_the_text() -> None:
     assert tokens.digest("abc").hex().startswith("ba7816bf8f01cfea414140de5dae2223")

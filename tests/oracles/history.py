@@ -22,7 +22,17 @@ async def play(world: World) -> Scene:
         for part in (history.statuses, history.reads, history.money, history.answers, history.traces):
             await part()
             await connection.commit()
+    async with await AsyncConnection.connect(world.superuser_url) as connection:
+        await rotate(Stage(connection, world))
     return history.scene
+
+
+async def rotate(operator: Stage) -> None:
+    """Rotate the master key, as the operator does."""
+    await operator.run("set local role brokerflow_vault")
+    await operator.run("select secretstore.rewrap_keys('0123456789abcdef', '{}', '{}', '{}', '{}')")
+    await operator.run("select agreement.rewrap_contacts('{}', '{}', '{}')")
+    await operator.run("select secretstore.keep_master_key('0123456789abcdef', sha256('proof'))")
 
 
 class History:

@@ -103,9 +103,8 @@ def writer(query: str, /, **arguments: str) -> None:
 
     async def actor(stage: Stage) -> Actor:
         await stage.become("postgres")
-        await stage.run(
-            f"update secretstore.secrets set updated_at = shared.clock() where id = {arguments['secret_id']}"
-        )
+        reserved = "update secretstore.secrets set reserved_in = pg_current_xact_id() where id = "
+        await stage.run(reserved + arguments["secret_id"])
         return stage.as_referrer
 
     CASES.append(Case(query, "", "a writer", actor, {**USUAL, **arguments}))

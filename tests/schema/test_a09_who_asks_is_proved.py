@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import IsolationLevel
 
 from tests.schema.conftest import Refused
 from tests.schema.stage import ESIGN, HALF, METHOD, Actor, Given, Party, Stage, keeps, waits_for_a_lock
@@ -245,6 +247,29 @@ async def test_a_key_from_an_old_dump_forges_nothing(stage: Stage, refused: Refu
         await stage.run(WHO)
 
 
+async def test_a_key_of_an_idle_database_forges_nothing(stage: Stage, refused: Refused) -> None:
+    """Though nobody came who would have replaced it."""
+    [stolen] = await stage.as_guard("select id, inner_block, outer_block from apiauth.seal_keys")
+    body = f"(session,,{stage.people['referrer'].user_id},,,,,,f,)"
+    await stage.as_guard("update apiauth.seal_keys set made_at = made_at - interval '3 hours'")
+    await stage.run(SET, await forged_with(stage, stolen, body), LOCAL)
+    async with refused(*FORGED):
+        await stage.run(WHO)
+
+
+async def test_who_comes_while_an_old_key_is_replaced_is_sealed_by_the_new_one(
+    enter_from_outside: Outside, superuser: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    async with enter_from_outside() as one, enter_from_outside() as other:
+        superuser.execute("update apiauth.seal_keys set made_at = made_at - interval '150 minutes'")
+        await one.as_referrer.enter()
+        entering = asyncio.create_task(other.as_colleague.enter())
+        await waits_for_a_lock(one, other)
+        await one.connection.commit()
+        await entering
+        assert await other.run(WHO) == [(other.people["colleague"].user_id,)]
+
+
 async def test_a_key_outlives_its_hour_for_who_entered_with_it(stage: Stage, as_referrer: Party) -> None:
     setting = await sealed(stage)
     await stage.as_guard("update apiauth.seal_keys set made_at = made_at - interval '61 minutes'")
@@ -390,19 +415,63 @@ async def test_the_last_owner_stays(refused: Refused, as_referrer: Party, as_own
         await as_owner("update shared.memberships set role = 'viewer' where user_id = %s", as_referrer.user_id)
 
 
-async def test_two_owners_who_leave_at_once_leave_one(enter_from_outside: Outside) -> None:
+@pytest.mark.parametrize("level", [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ])
+async def test_two_owners_who_leave_at_once_leave_one(enter_from_outside: Outside, level: IsolationLevel) -> None:
     async with enter_from_outside() as one, enter_from_outside() as other:
-        organization = await one.as_newcomer.value("select (shared.create_organization('Two', 'two-owners')).id")
+        slug = f"two-owners-{level.value}"
+        organization = await one.as_newcomer.value("select (shared.create_organization('Two', %s)).id", slug)
         await one.as_newcomer("select shared.add_member(%s, 'judge@example.org', 'owner')", organization)
         await one.connection.commit()
+        await other.connection.set_isolation_level(level)
+        await other.as_judge.enter()  # from here on, a repeatable read sees both
         leave = "delete from shared.memberships where organization_id = %s and user_id = %s"
         await one.as_newcomer(leave, organization, one.people["newcomer"].user_id)
         late = asyncio.create_task(other.as_judge(leave, organization, one.people["judge"].user_id))
         await waits_for_a_lock(one, other)
         await one.connection.commit()
-        with pytest.raises(psycopg.errors.CheckViolation) as refusal:
-            await late
-        assert refusal.value.diag.constraint_name == "memberships_keep_an_owner"
+        if level is IsolationLevel.READ_COMMITTED:
+            with pytest.raises(psycopg.errors.CheckViolation) as refusal:
+                await late
+            assert refusal.value.diag.constraint_name == "memberships_keep_an_owner"
+        else:
+            with pytest.raises(psycopg.errors.SerializationFailure):
+                await late
+
+
+async def test_being_added_moves_nobodys_work(
+    stage: Stage, as_referrer: Party, as_colleague: Party, as_newcomer: Party, as_stranger: Party
+) -> None:
+    """Anybody may add anybody, as what he likes; where one works is where one chose to, if anywhere."""
+    here = "select shared.current_organization_id()"
+    own = {actor.person.name: await actor.value(here) for actor in (as_referrer, as_newcomer)}
+    await as_colleague("select shared.create_organization('His own', 'his-own')")
+    for actor in (as_referrer, as_newcomer, as_colleague):
+        add = "select shared.add_member(%s, %s, 'owner')"
+        await as_stranger(add, as_stranger.organization_id, f"{actor.person.name}@example.org")
+    assert await as_referrer.value(here) == own[as_referrer.person.name]
+    assert own[as_newcomer.person.name] is None
+    assert await as_newcomer.value(here) == as_stranger.organization_id, "he has no other"
+    founded = await as_newcomer.value("select (shared.create_organization('New', 'new')).id")
+    assert await as_newcomer.value(here) == founded
+    slug = "select slug from shared.organizations where id = shared.current_organization_id()"
+    assert await as_colleague.value(slug) == "his-own"
+
+
+async def test_an_invitation_that_is_taken_counts_as_chosen(
+    given: Given, as_newcomer: Party, as_stranger: Party, as_referrer: Party
+) -> None:
+    await as_stranger("select shared.add_member(%s, 'newcomer@example.org', 'owner')", as_stranger.organization_id)
+    invitation = await given.invitation()
+    await as_newcomer("update shared.invitations set state = 'accepted' where id = %s", invitation)
+    assert await as_newcomer.value("select shared.current_organization_id()") == as_referrer.organization_id
+
+
+async def test_nobody_chooses_the_id_of_an_organization(refused: Refused, as_stranger: Party) -> None:
+    """It could be that of another's environment, or of a user."""
+    async with refused(None, "42501"):
+        await as_stranger(
+            "insert into shared.organizations (id, title, slug) values (gen_random_uuid(), 'Evil', 'evil')"
+        )
 
 
 @keeps("memberships_write_audit")

@@ -292,6 +292,56 @@ async def test_nothing_is_born_of_a_session_that_is_just_being_ended(
         await ending.run("delete from apiauth.device_codes where name = 'late'")
 
 
+async def test_a_login_that_is_under_way_when_all_is_ended_opens_nothing(
+    enter_from_outside: Outside, world: World
+) -> None:
+    async with enter_from_outside() as one, operator(world) as ending:
+        hasty, digest = await _register(one, "hasty"), secrets.token_bytes(32)
+        await one.connection.commit()
+        await one.as_nobody(
+            "select apiauth.open_session('hasty@example.org', %s, %s, '1 hour', '1 day')", b"hasty", digest
+        )
+        await ending.run("select * from apiauth.revoke_all('hasty@example.org')")
+        await ending.connection.commit()
+        await one.connection.commit()
+        with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+            await Actor(one, ("enter_session", digest)).enter()
+        await one.connection.rollback()
+        again = secrets.token_bytes(32)
+        await one.as_nobody(
+            "select apiauth.open_session('hasty@example.org', %s, %s, '1 hour', '1 day')", b"hasty", again
+        )
+        await Actor(one, ("enter_session", again)).enter()
+        assert await one.run("select shared.current_user_id()") == [(hasty.user_id,)]
+
+
+async def test_a_token_that_is_begotten_while_its_parent_is_revoked_ends_too(
+    stage: Stage, enter_from_outside: Outside, world: World
+) -> None:
+    """Who ends all waits for the parent, finds it revoked by another, and looks once more."""
+    async with enter_from_outside() as begetting, operator(world) as revoking, operator(world) as ending:
+        parent = Party(begetting, await _register(begetting, "parent"))
+        token = await parent.token("tokens:write", "agreements:read")
+        await begetting.connection.commit()
+        child = secrets.token_bytes(32)
+        await token(
+            "select apiauth.create_personal_token('a child', %s, 'abcd', '{agreements:read}', interval '1 hour')", child
+        )
+        one = asyncio.create_task(
+            revoking.run("update apiauth.personal_tokens set revoked_at = now() where user_id = %s", parent.user_id)
+        )
+        await waits_for_a_lock(stage, revoking)
+        all_of_them = asyncio.create_task(ending.run("select tokens from apiauth.revoke_all('parent@example.org')"))
+        await waits_for_a_lock(stage, ending)
+        await begetting.connection.commit()
+        await one
+        await revoking.connection.commit()
+        assert await all_of_them == [(1,)]
+        await ending.connection.commit()
+        with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+            await Actor(begetting, ("enter_token", child)).enter()
+
+
 async def test_who_decided_and_what_came_of_it_is_in_the_audit_log(
     given: Given, as_referrer: Party, as_nobody: Actor, as_auditor: Actor
 ) -> None:

@@ -56,3 +56,14 @@ async def test_a_person_asks_who_may_write(stage: Stage, given: Given, refused: 
         await (await as_referrer.organization_token("secrets:write"))(READERS, None, None)
     async with refused("not_found", "P0002"):
         await stage.as_mentor(READERS, None, None)
+
+
+async def test_what_strangers_call_a_key_puts_them_on_no_list(
+    given: Given, as_referrer: Party, as_stranger: Party
+) -> None:
+    """They may write down that they were denied whatever they name."""
+    await given.secret()
+    subject = f"secret/{as_referrer.organization_id}/-/key"
+    before = await as_referrer(READERS, None, None)
+    await as_stranger("select shared.record_denial('secret.read', %s, 'x', null)", subject)
+    assert await as_referrer(READERS, None, None) == before

@@ -248,11 +248,12 @@ async def test_a_number_is_reserved_in_its_own_transaction(
 ) -> None:
     """Else the version would bear the moment of another, to which its value is not sealed."""
     secret = await given.secret()
-    reserved = "update secretstore.secrets set updated_at = transaction_timestamp() - %s * interval '1 microsecond'"
-    await stage.unbound(reserved, 1)
+    reserved = "update secretstore.secrets set reserved_in = %s"
+    here = await stage.as_postgres("select pg_current_xact_id()::text")
+    await stage.unbound(reserved, "3")
     async with refused("secret_versions_number"):
         await as_referrer(PUT, secret, 2, *SEALED, None, None)
-    await stage.unbound(reserved, 0)
+    await stage.unbound(reserved, here[0][0])
     assert await as_referrer(PUT, secret, 2, *SEALED, None, None) == [(2,)]
 
 
@@ -505,7 +506,7 @@ async def test_keys_are_listed_in_a_scope_of_ones_own(given: Given, as_colleague
     program, _ = await given.keys()
     place = await program.value("select shared.current_environment_id()")
     for environment, scope in ((None, as_colleague.organization_id), (place, place)):
-        assert await as_colleague.value("select secretstore.visible_scope(%s)", environment) == scope
+        assert await as_colleague.value("select (secretstore.visible_scope(%s)).id", environment) == scope
 
 
 @keeps("row security")
@@ -516,6 +517,24 @@ async def test_keys_are_seen_by_their_own_organization(
     for table in ("secrets", "secret_versions"):
         assert await as_referrer.value(f"select count(*) from secretstore.{table}") >= 1
         assert await as_mentor.value(f"select count(*) from secretstore.{table}") == 0
+
+
+async def test_an_organization_with_the_id_of_an_environment_has_none_of_its_keys(
+    given: Given, stage: Stage, as_referrer: Party, as_stranger: Party
+) -> None:
+    """Nobody chooses an id; should two be the same nevertheless, each has its own."""
+    place = await given.environment()
+    secret = await given.secret(environment=place)
+    await stage.unbound("insert into shared.organizations (id, title, slug) values (%s, 'Evil', 'evil')", place)
+    await stage.unbound(
+        "insert into shared.memberships (organization_id, user_id, role) values (%s, %s, 'owner')",
+        place, as_stranger.user_id,
+    )  # fmt: skip
+    evil = Actor(stage, ("enter_session", as_stranger.person.digest, "evil"))
+    assert await evil.value("select shared.current_organization_id()") == place
+    assert await evil(GRANT, bytes(32), ["key"], None, None) == [("key", "missing")]
+    [[own]] = await evil("select secret_id from secretstore.reserve_version('key', null, null, null, null)")
+    assert own != secret
 
 
 async def test_another_organizations_key_is_missing(given: Given, as_mentor: Party, refused: Refused) -> None:

@@ -14,6 +14,7 @@ from tests.schema.stage import Actor, Given, Party, Stage, keeps, waits_for_a_lo
 
 Outside = Callable[..., AbstractAsyncContextManager[Stage]]
 
+LEAVE = "delete from shared.memberships where organization_id = %s and user_id = %s"
 JUDGE = "update agreement.disputes set outcome = %s where id = %s returning outcome"
 PAY = "update agreement.invoices set status = %s where id = %s returning status"
 INVOICE = "insert into agreement.invoices (agreement_id, amount, currency) values (%s, %s, %s)"
@@ -119,6 +120,45 @@ async def test_a_party_never_judges_its_own_case(
             await actor(JUDGE, "upheld", dispute)
     async with refused("disputes_judged_by_neither_party", "42501"):
         await as_partisan(JUDGE, "dismissed", dispute)
+
+
+@keeps("disputes_judged_by_neither_party")
+async def test_who_left_a_party_is_no_stranger_to_it(
+    given: Given, refused: Refused, as_referrer: Party, as_judge: Party
+) -> None:
+    agreement = await given.agreement("effective")
+    dispute = await given.dispute(agreement)
+    await as_referrer("select shared.add_member(%s, 'judge@example.org', 'agent')", as_referrer.organization_id)
+    await as_judge(LEAVE, as_referrer.organization_id, as_judge.user_id)
+    async with refused("disputes_judged_by_neither_party", "42501"):
+        await as_judge(JUDGE, "upheld", dispute)
+
+
+@keeps("disputes_judged_by_neither_party")
+async def test_who_acted_on_an_agreement_does_not_judge_it(
+    given: Given, stage: Stage, refused: Refused, as_judge: Party
+) -> None:
+    """Whatever the audit log has of his membership."""
+    agreement = await given.agreement("effective")
+    await given.event(agreement)
+    dispute = await given.dispute(agreement)
+    acted = "update agreement.timeline_events set user_id = %s where agreement_id = %s and type = 'CLIENT_CONTACTED'"
+    await stage.unbound(acted, as_judge.user_id, agreement)
+    async with refused("disputes_judged_by_neither_party", "42501"):
+        await as_judge(JUDGE, "upheld", dispute)
+
+
+async def test_who_judged_one_dispute_may_judge_the_next(given: Given) -> None:
+    agreement = await given.agreement("effective")
+    for outcome in ("dismissed", "upheld"):
+        await given.judged(await given.dispute(agreement), outcome)
+    assert await given.status(agreement) == "void"
+
+
+async def test_who_left_before_there_was_an_agreement_judges(given: Given, as_referrer: Party, as_judge: Party) -> None:
+    await as_referrer("select shared.add_member(%s, 'judge@example.org', 'agent')", as_referrer.organization_id)
+    await as_judge(LEAVE, as_referrer.organization_id, as_judge.user_id)
+    await given.judged(await given.dispute(await given.agreement("effective")), "upheld")
 
 
 @keeps("disputes_judged_by_neither_party")

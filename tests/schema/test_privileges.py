@@ -16,7 +16,7 @@ OURS = "(select oid from pg_namespace where starts_with(nspowner::regrole::text,
 
 # The columns that a role writes in a table that is not its own, these and no others.
 INSERTED = {
-    (APP, "shared.organizations"): "id title slug",
+    (APP, "shared.organizations"): "title slug",
     (APP, "shared.projects"): "organization_id name slug",
     (APP, "shared.environments"): "organization_id project_id slug type",
     (APP, "shared.preview_branches"): "environment_id name",

@@ -15,6 +15,7 @@ NULLABLE = {
     "shared.audit_log": "credential_kind credential_id user_id organization_id environment_id branch_id "
     "impersonator_id reason request_id",
     "shared.preview_branches": "archived_at",
+    "shared.memberships": "accepted_at",
     "shared.invitations": "invited_by settled_at",
     "shared.idempotency_keys": "user_id environment_id organization_id",
     "apiauth.sessions": "revoked_at impersonation_id",

@@ -57,12 +57,12 @@ from secretstore.take_reads(:number) as t;
 -- record: Secret
 -- optional: environment_id, after
 select s.key, s.environment_id, s.version, s.max_versions, s.created_at, s.updated_at, s.expires_at
-from secretstore.visible_scope(:environment_id) as v (id)
+from secretstore.visible_scope(:environment_id) as v
 cross join lateral (
     -- An index sees no prefix that is a parameter, but where it begins and, as no key holds a tilde, where it ends.
     select *
     from secretstore.secrets as k
-    where k.scope_id = v.id and k.key ^@ :prefix and k.key >= :prefix and k.key < :prefix || '~'
+    where k.organization_id = v.organization_id and k.scope_id = v.id and k.key ^@ :prefix and k.key >= :prefix and k.key < :prefix || '~'
         and k.key > (select coalesce(:after::text, '')) and k.deleted_at is null
         and (k.expires_at is null or k.expires_at > shared.clock())
     order by k.key
@@ -74,9 +74,9 @@ order by s.key;
 -- How many keys of a scope begin with a prefix.
 -- optional: environment_id
 select count(s.id) as "count!"   -- It grows with the keys that it counts.
-from secretstore.visible_scope(:environment_id) as v (id)
+from secretstore.visible_scope(:environment_id) as v
 left join secretstore.secrets as s
-    on s.scope_id = v.id and s.key ^@ :prefix and s.key >= :prefix and s.key < :prefix || '~' and s.deleted_at is null
+    on s.organization_id = v.organization_id and s.scope_id = v.id and s.key ^@ :prefix and s.key >= :prefix and s.key < :prefix || '~' and s.deleted_at is null
     and (s.expires_at is null or s.expires_at > shared.clock());
 
 -- name: list_versions(key, environment_id, before, limit)
