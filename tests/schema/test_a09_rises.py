@@ -12,10 +12,11 @@ GRANT = "select shared.grant_platform_admin(%s)"
 
 
 async def age(stage: Stage, *people: str) -> None:
-    """Make the sessions of people older than what counts as a fresh login."""
+    """Make the sessions of people older than what counts as a fresh login, and so what ended earlier ones."""
     for name in people:
-        statement = "update apiauth.sessions set created_at = created_at - interval '6 minutes' where user_id = %s"
-        await stage.as_guard(statement, stage.people[name].user_id)
+        for moment in ("sessions set created_at = created_at", "logouts set ended_before = ended_before"):
+            statement = f"update apiauth.{moment} - interval '6 minutes' where user_id = %s"
+            await stage.as_guard(statement, stage.people[name].user_id)
 
 
 @keeps("memberships_rise_ends_sessions")
