@@ -27,18 +27,23 @@ def draw(rows: Sequence[Row], path: Path, caption: str) -> None:
     shown = {
         name: colour for name, colour in colours.items() if any(name == bar for _, bars in groups for bar, _ in bars)
     }
-    path.write_text(_svg(groups, [shown], caption, "{:,.0f}"))
+    longest = max(figure for _, bars in groups for _, figure in bars)
+    path.write_text(_svg(groups, [shown], caption, "{:,.0f}", [longest] * len(groups)))
 
 
 def draw_growth(parts: Sequence[Grown], path: Path, caption: str) -> None:
-    """Draw median milliseconds as SVG: rows with the labels of their bars, a shade darker with each size."""
+    """Draw median milliseconds as SVG: rows with the labels of their bars, a shade darker with each size.
+
+    Each row has a scale of its own: how long its bars are beside each other is what is to be seen.
+    """
     keys = [dict(zip(labels, _SHADES, strict=False)) for labels, _ in parts]
     groups = []
     for labels, measured in parts:
         for name, figures in measured:
             bars = [(label, figure.p50) for label, figure in zip(labels, figures, strict=True)]
             groups.append((name, bars))
-    path.write_text(_svg(groups, keys, caption, "{:.2f}"))
+    longest = [max(figure for _, figure in bars) for _, bars in groups]
+    path.write_text(_svg(groups, keys, f"{caption}. Each row to its own scale", "{:.2f}", longest))
 
 
 def _peers(rows: Sequence[Row]) -> list[str]:
@@ -52,18 +57,20 @@ def _bars(row: Row) -> Bars:
     return bars + [(name, figures.rate) for name, figures in row.peers.items()]
 
 
-def _svg(groups: Sequence[tuple[str, Bars]], keys: Sequence[Colours], caption: str, form: str) -> str:
+def _svg(
+    groups: Sequence[tuple[str, Bars]], keys: Sequence[Colours], caption: str, form: str, longest: Sequence[float]
+) -> str:
+    """Write the bars of each group below each other, as long as the group's longest takes the whole width."""
     colours = {name: colour for key in keys for name, colour in key.items()}
-    longest = max(figure for _, bars in groups for _, figure in bars) or 1.0
     parts, top = [], 18
     for key in keys:
         parts += _legend(key, top)
         top += 20
-    for name, bars in groups:
+    for (name, bars), whole in zip(groups, longest, strict=True):
         middle = top + len(bars) * _BAR / 2 + 5
         parts.append(f'<text x="{_LEFT - 12}" y="{middle:.0f}" text-anchor="end" fill="{_INK}">{escape(name)}</text>')
         for whose, figure in bars:
-            parts += _bar(top, figure / longest * _WIDE, form.format(figure), colours[whose])
+            parts += _bar(top, figure / (whole or 1.0) * _WIDE, form.format(figure), colours[whose])
             top += _BAR
         top += _GAP
     parts.append(f'<text x="16" y="{top + 6}" fill="{_NOTE}" font-size="11">{escape(caption)}</text>')
