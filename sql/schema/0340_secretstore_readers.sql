@@ -27,7 +27,8 @@ $$;
 
 comment on function shared.members_at(uuid, timestamptz) is 'Crosses into the audit log: who belonged to an organization at a time, as what, and since when. Granted to the vault.';
 
--- Crosses into the audit log, where others may have been denied what they called by the same name. Who read is a user, whatever he proved himself with; or else a program.
+-- Crosses into the audit log, where strangers may have been denied what they called by the same name. Who read is a
+-- user, whatever he proved himself with; or else a program.
 create function shared.accesses_until(organization_id uuid, subject text, action text, moment timestamptz)
 returns table (kind text, id uuid, reads bigint, denials bigint, last_read_at timestamptz)
 language sql stable security definer

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
+import psycopg
 import pytest
 
-from tests.schema.conftest import Refused
+from tests.schema.conftest import Refused, _register
 from tests.schema.stage import HALF, Actor, Rows, Stage, waits_for_a_lock
 
 Outside = Callable[[], AbstractAsyncContextManager[Stage]]
@@ -225,3 +226,21 @@ async def test_a_token_is_born_of_a_live_ticket_only(enter_from_outside: Outside
             await waits_for_a_lock(observer, minting)
             await ending.connection.commit()
             await waiting
+
+
+async def test_a_token_is_not_born_of_a_ticket_that_was_just_logged_out(enter_from_outside: Outside) -> None:
+    """Though it entered after that was stamped, and before that was committed; who logs in anew may make one."""
+    create = "select apiauth.create_personal_token('x', %s, 'abcd', '{agreements:read}', '1 day')"
+    async with enter_from_outside() as minting, enter_from_outside() as ending, enter_from_outside() as observer:
+        await _register(minting, "minter")
+        bearer = await log_in(minting, "minter")
+        await minting.connection.commit()
+        await bearer.on(ending)(REVOKE, None, [], HALF)
+        await bearer.on(minting).enter()
+        waiting = asyncio.create_task(minting.run(create, secrets.token_bytes(32)))
+        await waits_for_a_lock(observer, minting)
+        await ending.connection.commit()
+        with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+            await waiting
+        await minting.connection.rollback()
+        await (await log_in(minting, "minter")).on(minting)(create, secrets.token_bytes(32))
